@@ -1,0 +1,25 @@
+"""Dogs against cats from a thousand pictures of each, chapter 8.2: from scratch, then with augmentation and dropout.
+
+    jaxvision prepare dogs-vs-cats DOWNLOADED --to data/cats_vs_dogs_small
+    jaxvision train dogs-vs-cats/scratch
+    jaxvision train dogs-vs-cats/augmented
+"""
+
+from dataclasses import replace
+
+from jaxvision.config import Augment, Data, Model, Phase, Run
+
+SCRATCH = Run(
+    name="dogs-vs-cats/scratch",
+    data=Data(source="folder", path="data/cats_vs_dogs_small", image_size=(180, 180), batch_size=32),
+    model=Model("convnet-dogs-vs-cats"),
+    phases=(Phase(epochs=30),),
+)
+
+AUGMENTED = replace(
+    SCRATCH,
+    name="dogs-vs-cats/augmented",
+    augment=Augment(flip="horizontal", rotation=0.1, zoom=0.2),
+    model=Model("convnet-dogs-vs-cats", {"dropout": 0.5}),
+    phases=(Phase(epochs=100),),
+)

@@ -1,0 +1,103 @@
+"""Image classification and more with JAX and Flax NNX, after chapters 8 and 9 of *Deep Learning with Python*.
+
+```
+import jaxvision as jv
+run = jv.load_run("digits")            # a named experiment -> Run
+result = jv.fit(run)                   # Result: metrics, best step, run folder
+model = jv.create_model("convnet-mnist", input_shape=(28, 28, 1), num_classes=10, seed=0)
+print(jv.summarize(model, (28, 28, 1)))
+```
+"""
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+from jaxvision.config import (
+    Augment,
+    Checkpoint,
+    Data,
+    EarlyStop,
+    Evaluation,
+    Log,
+    Loss,
+    Model,
+    Optimizer,
+    Phase,
+    Run,
+    Schedule,
+)
+from jaxvision.errors import ConfigError, DataError, NonFiniteLoss, RunFolderError, UserError
+from jaxvision.experiments import list_experiments, load_run
+from jaxvision.serialize import from_json, to_json
+
+if TYPE_CHECKING:
+    from jaxvision.models import create_model, model_names, model_options, summarize
+    from jaxvision.train.checkpoint import restore_best
+    from jaxvision.train.evaluate import evaluate
+    from jaxvision.train.fit import fit
+    from jaxvision.train.predict import predict
+    from jaxvision.train.result import Result, read_result
+    from jaxvision.types import Batch
+
+# These need JAX, which takes a second to import: they are imported when first asked for (PEP 562).
+_LAZY = {
+    "Batch": "jaxvision.types",
+    "Result": "jaxvision.train.result",
+    "create_model": "jaxvision.models",
+    "evaluate": "jaxvision.train.evaluate",
+    "fit": "jaxvision.train.fit",
+    "model_names": "jaxvision.models",
+    "model_options": "jaxvision.models",
+    "predict": "jaxvision.train.predict",
+    "read_result": "jaxvision.train.result",
+    "restore_best": "jaxvision.train.checkpoint",
+    "summarize": "jaxvision.models",
+}
+
+__all__ = [
+    "Augment",
+    "Batch",
+    "Checkpoint",
+    "ConfigError",
+    "Data",
+    "DataError",
+    "EarlyStop",
+    "Evaluation",
+    "Log",
+    "Loss",
+    "Model",
+    "NonFiniteLoss",
+    "Optimizer",
+    "Phase",
+    "Result",
+    "Run",
+    "RunFolderError",
+    "Schedule",
+    "UserError",
+    "create_model",
+    "evaluate",
+    "fit",
+    "from_json",
+    "list_experiments",
+    "load_run",
+    "model_names",
+    "model_options",
+    "predict",
+    "read_result",
+    "restore_best",
+    "summarize",
+    "to_json",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("jaxvision")
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'jaxvision' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

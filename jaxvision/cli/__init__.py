@@ -1,0 +1,100 @@
+"""The command line. What a user can mend gives one message and exit code 2; what we must mend, a traceback."""
+
+import importlib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.text import Text
+
+from jaxvision.errors import ConfigError, UserError, nearest
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+class Command(NamedTuple):
+    """A command's function `(argv) -> None` as module:name, its arguments, and a line of help."""
+
+    function: str
+    arguments: str
+    help: str
+
+
+COMMANDS = {
+    "list": Command("jaxvision.cli.look:list_command", "[--all]", "what there is to train"),
+    "train": Command(
+        "jaxvision.cli.train:train_command", "NAME [--field value ...]", "train a named experiment into a run folder"
+    ),
+    "evaluate": Command("jaxvision.cli.use:evaluate_command", "RUN [--part PART]", "test a finished run"),
+    "predict": Command("jaxvision.cli.use:predict_command", "RUN IMAGE...", "classify pictures with a finished run"),
+    "summary": Command("jaxvision.cli.look:summary_command", "NAME", "layers, output shapes, parameters of a model"),
+    "preview": Command("jaxvision.cli.look:preview_command", "NAME", "draw nine augmented versions of one picture"),
+    "prepare": Command("jaxvision.cli.prepare:prepare_command", "WHAT ...", "make a dataset from what was downloaded"),
+    "check": Command("jaxvision.cli.prepare:check_command", "DATA", "read every picture; list each bad file and why"),
+    "results": Command("jaxvision.cli.use:results_command", "RUN... --out FILE", "gather finished runs into one file"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Returns the exit code: 0, 2 for a `UserError` or wrong arguments, 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Libraries warn of what their callers, us, do on purpose; TensorFlow also greets.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(_help())
+            return 0
+        if arguments[0] == "--version":
+            import jaxvision
+
+            print(jaxvision.__version__)
+            return 0
+        _command(arguments[0])(arguments[1:])
+    except UserError as error:
+        Console(stderr=True, soft_wrap=True).print(_message(error))
+        return EXIT_USER_ERROR
+    except SystemExit as leaving:  # from tyro, which has printed why
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _command(name: str) -> Callable[[list[str]], None]:
+    if name not in COMMANDS:
+        raise ConfigError(
+            f"no such command.{nearest(name, COMMANDS)} Commands: {', '.join(COMMANDS)}. Received: {name}"
+        )
+    module, _, function = COMMANDS[name].function.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _help() -> str:
+    usages = {name: f"{name} {command.arguments}" for name, command in COMMANDS.items()}
+    width = max(map(len, usages.values()))
+    return "\n".join(
+        [
+            "usage: jaxvision COMMAND ...",
+            "",
+            *(f"  {usages[name]:<{width}}  {command.help}" for name, command in COMMANDS.items()),
+            "",
+            "`jaxvision COMMAND --help` tells all about one; `jaxvision train NAME --help` lists every field.",
+        ]
+    )
+
+
+def _message(error: UserError) -> Text:
+    """The message with the place it is about (before the first colon) and what was received made to stand out."""
+    text = Text.assemble(("error: ", "bold red"), str(error))
+    for match in re.finditer(r"(?m)(?:^error: |^ +)([^\s:]+):(?=\s)", text.plain):
+        text.stylize("bold", *match.span(1))
+    for match in re.finditer(r"Received: (.*)", text.plain):
+        text.stylize("yellow", *match.span(1))
+    return text

@@ -1,0 +1,138 @@
+"""`jaxvision list`, `summary` and `preview`: looking before training."""
+
+from dataclasses import dataclass, replace
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from jaxvision.cli.runs import RunArguments, parse_run
+from jaxvision.config import Model, Run
+from jaxvision.errors import ConfigError, UserError
+from jaxvision.experiments import FOLDER, list_experiments, load_run
+
+BOOK_INPUTS = {
+    "dense-mnist": ((28, 28, 1), 10),
+    "convnet-mnist": ((28, 28, 1), 10),
+    "convnet-mnist-no-pooling": ((28, 28, 1), 10),
+    "convnet-dogs-vs-cats": ((180, 180, 3), 2),
+}
+"""Input shape and number of classes a model's summary is shown for where no data says otherwise."""
+
+
+@dataclass(frozen=True)
+class ListArguments:
+    """List the named experiments with what was measured."""
+
+    all: bool = False
+    """Also list models and data sources (takes a moment longer)."""
+
+
+def list_command(argv: list[str]) -> None:
+    """jaxvision list [--all]"""
+    from jaxvision.report.results import measured_line, read_results
+
+    arguments = tyro.cli(ListArguments, args=argv, prog="jaxvision list")
+    console = Console(highlight=False)
+    measured = read_results(FOLDER / "results")
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for name, experiment in list_experiments().items():
+        table.add_row(f"[bold]{name}[/]", experiment.summary)
+        if name in measured:
+            table.add_row("", f"[dim]{measured_line(measured[name])}[/]")
+    console.print("experiments (jaxvision train NAME)", table, sep="\n")
+    if arguments.all:
+        from jaxvision.data.open import SOURCES
+        from jaxvision.models import model_names
+
+        console.print("models (--model.name)\n" + "\n".join(model_names()))
+        console.print("data sources (--data.source)\n" + "\n".join([*SOURCES, "tfds:NAME"]))
+
+
+@dataclass(frozen=True)
+class SummaryArguments(RunArguments):
+    """Print the layers of a model with output shapes and parameters; NAME is an experiment or a model."""
+
+    input_shape: tuple[int, int, int] | None = None
+    """Height, width and channels of the pictures; otherwise those of the experiment's data."""
+    num_classes: int | None = None
+    """Number of classes; otherwise that of the experiment's data."""
+
+
+def summary_command(argv: list[str]) -> None:
+    """jaxvision summary NAME [--field value ...]"""
+    from jaxvision.models import abstract_model, summarize
+    from jaxvision.train.task import make_task
+
+    arguments = parse_run("summary", SummaryArguments, argv, find=_run_or_model)
+    run = arguments.run
+    input_shape, num_classes = arguments.input_shape, arguments.num_classes
+    if input_shape is None or num_classes is None:
+        shape, classes = _shape_and_classes(run)
+        input_shape, num_classes = input_shape or shape, num_classes or classes
+    outputs = make_task(run, num_classes).num_outputs
+    print(summarize(abstract_model(run.model.name, input_shape, outputs, **run.model.options), input_shape))
+
+
+def _run_or_model(name: str) -> Run:
+    from jaxvision.models import model_names
+
+    if name in model_names():
+        # No source: the summary is of the model alone.
+        return Run(name=f"model {name}", model=Model(name), data=replace(Run().data, source=""))
+    return load_run(name)
+
+
+def _shape_and_classes(run: Run) -> tuple[tuple[int, int, int], int]:
+    """Of the run's data where that is here, otherwise what the book uses the model with. Downloads nothing."""
+    from jaxvision.data import open_dataset
+
+    known = BOOK_INPUTS.get(run.model.name)
+    if run.data.source and not run.data.source.startswith("tfds:"):
+        try:
+            dataset = open_dataset(run.data)
+        except UserError:
+            if known is None:
+                raise
+        else:
+            return dataset.image_shape, len(dataset.class_names)
+    if known is None:
+        raise ConfigError(
+            f"summary: say for which pictures: --input-shape HEIGHT WIDTH CHANNELS --num-classes N. "
+            f"Received: {run.model.name!r}, which has no usual ones"
+        )
+    return known
+
+
+@dataclass(frozen=True)
+class PreviewArguments(RunArguments):
+    """Draw nine augmented versions of one training picture."""
+
+    out: str = "preview.png"
+    """The PNG to write."""
+    index: int = 0
+    """Which training picture."""
+
+
+def preview_command(argv: list[str]) -> None:
+    """jaxvision preview NAME [--out FILE] [--augment.rotation 0.1 ...]"""
+    import numpy as np
+
+    from jaxvision.data import open_dataset, open_feed, take
+    from jaxvision.report.preview import draw_preview
+
+    arguments = parse_run("preview", PreviewArguments, argv)
+    run = arguments.run
+    part = open_dataset(run.data).train
+    if not 0 <= arguments.index < len(part.target):
+        raise ConfigError(f"--index: the training part has {len(part.target)} pictures. Received: {arguments.index}")
+    feed = open_feed(
+        take(part, np.array([arguments.index])),
+        batch_size=1,
+        seed=None,
+        residence="auto",
+        resident_mb=run.data.resident_mb,
+    )
+    picture = np.asarray(next(iter(feed.batches(0))).inputs)[0]
+    draw_preview(picture, run.augment, arguments.out, seed=run.seed, title=f"{run.name}: augmentation")
+    print(arguments.out)

@@ -1,0 +1,104 @@
+"""`jaxvision prepare` and `check`: data, before training."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+
+from jaxvision.cli.runs import RunArguments, parse_run
+from jaxvision.errors import ConfigError, nearest
+
+USAGE = "jaxvision prepare dogs-vs-cats SOURCE [--to FOLDER], or jaxvision prepare arrays NAME --to FILE.npz"
+
+
+def prepare_command(argv: list[str]) -> None:
+    """jaxvision prepare {dogs-vs-cats, arrays} ..."""
+    makers = {"dogs-vs-cats": _dogs_vs_cats, "arrays": _arrays}
+    if argv and argv[0] in ("-h", "--help"):
+        print(f"usage: {USAGE}\n\n`jaxvision prepare WHAT --help` tells more.")
+    elif not argv or argv[0] not in makers:
+        what = argv[0] if argv else ""
+        raise ConfigError(f"prepare: say what to make: {USAGE}.{nearest(what, makers)} Received: {what!r}")
+    else:
+        makers[argv[0]](argv[1:])
+
+
+@dataclass(frozen=True)
+class DogsVsCatsArguments:
+    """Make the book's small dataset, {train,validation,test}/{cat,dog}, from Kaggle's pictures."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """What Kaggle gives: train.zip, dogs-vs-cats.zip, or the folder of cat.0.jpg ... unpacked from it."""
+    to: str = "data/cats_vs_dogs_small"
+    """The folder to make."""
+    train: int = 1000
+    """Training pictures of each class."""
+    validation: int = 500
+    """Validation pictures of each class."""
+    test: int = 1000
+    """Test pictures of each class; 0 for no test part."""
+    link: Literal["copy", "hard", "symlink"] = "copy"
+    """Links take no space, but who then writes to a picture writes to the source's."""
+
+
+def _dogs_vs_cats(argv: list[str]) -> None:
+    from jaxvision.data.prepare import prepare_dogs_vs_cats
+
+    arguments = tyro.cli(DogsVsCatsArguments, args=argv, prog="jaxvision prepare dogs-vs-cats")
+    report = prepare_dogs_vs_cats(
+        arguments.source,
+        arguments.to,
+        train=arguments.train,
+        validation=arguments.validation,
+        test=arguments.test,
+        link=arguments.link,
+    )
+    _print_counts(report.destination, report.counts, report.how)
+
+
+@dataclass(frozen=True)
+class ArraysArguments(RunArguments):
+    """Decode the data of an experiment into one .npz, to train from where TensorFlow or the files are not at hand."""
+
+    to: str = "data.npz"
+    """The file to make; train from it with --data.source npz --data.path FILE."""
+
+
+def _arrays(argv: list[str]) -> None:
+    from jaxvision.data.prepare import prepare_arrays
+
+    arguments = parse_run("prepare arrays", ArraysArguments, argv)
+    report = prepare_arrays(arguments.run.data, arguments.to)
+    _print_counts(report.destination, report.counts, report.how)
+
+
+def _print_counts(destination: str, counts: dict[str, dict[str, int]], how: str) -> None:
+    print(f"{destination} ({how})")
+    for part, classes in counts.items():
+        print(f"  {part}: " + ", ".join(f"{count} {name}" for name, count in classes.items()))
+
+
+@dataclass(frozen=True)
+class CheckArguments:
+    """Read every picture of a dataset to its last byte; list each bad file and why. Exit code 2 if any is."""
+
+    data: Annotated[str, tyro.conf.Positional]
+    """A folder of pictures or an .npz file."""
+    json: bool = False
+    """Print JSON."""
+
+
+def check_command(argv: list[str]) -> None:
+    """jaxvision check DATA [--json]"""
+    from jaxvision.data.check import check_data, format_report
+
+    arguments = tyro.cli(CheckArguments, args=argv, prog="jaxvision check")
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading", total=None)
+        report = check_data(arguments.data, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    print(report.to_json() if arguments.json else format_report(report))
+    if not report.ok:
+        raise SystemExit(2)

@@ -1,0 +1,221 @@
+"""What a run is: one frozen `Run` value describes it whole.
+
+This module imports nothing of ours, so every floor of the house and every old run folder can read it.
+Values are plain dataclasses: `dataclasses.replace` makes variants, `jaxvision.serialize` reads and writes
+JSON and checks types, ranges and names.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+SCHEMA_VERSION = 1
+
+Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Option = bool | int | float | str | tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which examples, at which size, in which batches."""
+
+    source: str = "digits"
+    """digits, shapes, npz, folder, tfds:NAME, or package.module:Name of your own."""
+    path: str | None = None
+    """The source's folder or file (tfds: its data_dir)."""
+    image_size: tuple[Count, Count] | None = None
+    """Height and width to resize to (stretching, bilinear). None keeps the size the pictures have."""
+    channels: Literal[1, 3] | None = None
+    """Colour channels to decode to. None: 3 for a folder, as stored elsewhere."""
+    batch_size: Count = 32
+    """Examples per optimizer step, over all devices."""
+    validation_fraction: Fraction = 0.0
+    """Share of the training part set aside to validate, where the source has no validation part."""
+    split_seed: int = 1337
+    """Seed of that set-aside part and of the `limit_*` choices; apart from the run's seed on purpose."""
+    limit_train: Count | None = None
+    """Train on this many examples, drawn at random by split_seed."""
+    limit_validation: Count | None = None
+    """Validate on this many examples, drawn at random by split_seed."""
+    limit_test: Count | None = None
+    """Test on this many examples, drawn at random by split_seed."""
+    residence: Literal["auto", "device", "stream"] = "auto"
+    """Decoded pictures stay on the device as uint8 (device), come batch by batch (stream), or as resident_mb decides."""
+    resident_mb: Count = 2048
+    """With residence=auto: a part of up to this many MB (2**20 bytes) decoded stays on the device."""
+    shuffle: bool = True
+    """Draw training batches in a new order each epoch; a pure function of seed and epoch."""
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes to training pictures, drawn on the device inside the step; off in evaluation."""
+
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    """Mirror with probability 1/2 along each named axis."""
+    rotation: Share = 0.0
+    """Rotate by up to plus or minus this share of a full turn (0.1 is 36 degrees), as Keras' RandomRotation."""
+    zoom: Fraction = 0.0
+    """Zoom by a factor of 1 plus or minus this, one for height and width, as Keras' RandomZoom."""
+    translation: Share = 0.0
+    """Shift by up to this share of height and of width."""
+    brightness: Share = 0.0
+    """Add up to plus or minus this share of the pixel range 0..255."""
+    contrast: Share = 0.0
+    """Scale the distance to each channel's mean by 1 plus or minus up to this."""
+    crop_padding: Annotated[int, Field(ge=0)] = 0
+    """Pad by this many reflected pixels and cut a random window of the old size."""
+    mixup: NonNegative = 0.0
+    """Blend pairs of examples with a weight from Beta(a, a) (Zhang et al. 2018); 0 is off."""
+    cutmix: NonNegative = 0.0
+    """Paste a box of one example into another, its area from Beta(a, a) (Yun et al. 2019); 0 is off."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which architecture, with which options."""
+
+    name: str = "convnet-mnist"
+    """A name from `jaxvision list`, or package.module:Class of your own."""
+    options: dict[str, Option] = field(default_factory=dict)
+    """Keyword options of that model (width, dropout, ...); `jaxvision summary NAME --help` lists them."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer with Keras' default numbers."""
+
+    name: Literal["rmsprop", "sgd", "adam", "adamw"] = "rmsprop"
+    """rmsprop, sgd, adam or adamw."""
+    learning_rate: Positive = 1e-3
+    """Peak learning rate; the schedule scales it."""
+    momentum: Fraction = 0.0
+    """Momentum of rmsprop and sgd."""
+    nesterov: bool = False
+    """Nesterov's form of sgd's momentum."""
+    rho: Fraction = 0.9
+    """Decay of rmsprop's mean of squared gradients."""
+    beta_1: Fraction = 0.9
+    """Decay of adam's and adamw's mean of gradients."""
+    beta_2: Fraction = 0.999
+    """Decay of adam's and adamw's mean of squared gradients."""
+    epsilon: Positive = 1e-7
+    """Added to the denominator (rmsprop: inside the square root), as Keras does."""
+    weight_decay: NonNegative = 0.0
+    """Decoupled decay of kernels (not of biases and norms), times the learning rate."""
+    clip_norm: Positive | None = None
+    """Scale gradients so that their global L2 norm is at most this."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate moves over a phase, in epochs of that phase."""
+
+    name: Literal["constant", "cosine", "linear", "step"] = "constant"
+    """After the warm-up: hold, or fall from 1 to final_scale by a cosine, a line, or steps."""
+    warmup_epochs: NonNegative = 0.0
+    """Rise linearly from 0 over this many epochs first."""
+    final_scale: NonNegative = 0.0
+    """Where cosine and linear end, as a share of the learning rate."""
+    step_epochs: tuple[Positive, ...] = ()
+    """With name=step: multiply by step_factor at these epochs."""
+    step_factor: Positive = 0.1
+    """With name=step: the factor."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one optimizer; a run is one or more of them."""
+
+    epochs: Count = 5
+    """Passes over the training examples."""
+    optimizer: Optimizer = Optimizer()
+    """The phase's optimizer, started afresh."""
+    schedule: Schedule = Schedule()
+    """The phase's learning-rate schedule."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Cross-entropy and its options."""
+
+    label_smoothing: Fraction = 0.0
+    """Mix targets with this share of the uniform distribution."""
+    two_logits: bool = False
+    """With two classes: softmax over two outputs instead of one output with a sigmoid."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """When to look at the validation part. Always at the end of an epoch."""
+
+    every_steps: Count | None = None
+    """Also after every so many training steps."""
+    batch_size: Count | None = None
+    """Examples per evaluation batch; None: the training batch size."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Which checkpoint is the run's result."""
+
+    monitor: str | None = "validation/loss"
+    """Metric that picks the best checkpoint; none: the last one is the result."""
+    direction: Literal["min", "max"] = "min"
+    """Whether a smaller or a larger value is better."""
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """Stop when the monitored metric (see Checkpoint) no longer improves."""
+
+    patience: Count | None = None
+    """Epochs without improvement before stopping; none: never stop early."""
+    min_delta: NonNegative = 0.0
+    """A change smaller than this is no improvement."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where a run tells about itself, beside metrics.jsonl and timing.jsonl."""
+
+    tensorboard: bool = True
+    """Write TensorBoard events into the run folder."""
+    wandb_project: str | None = None
+    """Also log to this Weights & Biases project (extra `wandb`)."""
+    profile_steps: tuple[Count, Count] | None = None
+    """Write a profiler trace of training steps N to M (counted from 1) into the run folder."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole run: data, model, training and what to keep of it."""
+
+    name: str = "run"
+    """Name of the experiment, and of the run folder under runs/."""
+    task: Literal["classification"] = "classification"
+    """What is predicted; decides loss, metrics and the number of outputs."""
+    data: Data = Data()
+    augment: Augment = Augment()
+    model: Model = field(default_factory=Model)
+    phases: tuple[Phase, ...] = (Phase(),)
+    loss: Loss = Loss()
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Type of activations and products; parameters and losses stay float32."""
+    accumulate: Count = 1
+    """Split each batch into this many pieces and add their gradients: less memory, same step."""
+    ema_decay: Fraction | None = None
+    """Keep an exponential moving average of the parameters and evaluate, save and test that."""
+    evaluation: Evaluation = Evaluation()
+    checkpoint: Checkpoint = Checkpoint()
+    early_stop: EarlyStop = EarlyStop()
+    log: Log = Log()
+    seed: int = 0
+    """Seed of initial weights, order of examples, augmentation and dropout."""
+    schema_version: int = SCHEMA_VERSION
+    """Version of this description; old ones are upgraded on reading."""

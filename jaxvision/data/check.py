@@ -1,0 +1,236 @@
+"""`check`: look at every example of a dataset on disk before hours are spent on it."""
+
+import json
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jaxvision import config
+from jaxvision.data.picture import EXTENSIONS, check_picture
+from jaxvision.errors import DataError, UserError
+
+PARTS = ("train", "validation", "test")
+FLAT_NAME = re.compile(r"(.+?)\.\d+\.\w+")
+"""Kaggle's flat naming, cat.0.jpg: the class comes before the first dot."""
+
+HINTS = {
+    "flat": "one folder for all classes; to train from it: jaxvision prepare dogs-vs-cats, or a folder for each class",
+    "unsorted": "no folders that tell the class; to train a classifier, make one for each class",
+}
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a dataset holds and what is wrong with it.
+
+    layout: 'parts' (DIR/PART/CLASS), 'classes' (DIR/CLASS), 'flat' (DIR/CLASS.N.jpg), 'unsorted' (DIR/*.jpg), 'npz'.
+    counts: readable pictures by part and class (a folder without parts is one part, 'train').
+    bad: each file that cannot be trusted, and why. problems: what is wrong with the dataset as a whole.
+    notes: what is unusual but harmless, and in how many files. unread: files left out, by ending.
+    sizes: smallest and largest height, then width, in pixels.
+    """
+
+    path: str
+    layout: str
+    counts: dict[str, dict[str, int]]
+    bad: tuple[tuple[str, str], ...]
+    problems: tuple[str, ...]
+    notes: dict[str, int]
+    unread: dict[str, int]
+    sizes: tuple[tuple[int, int], tuple[int, int]] | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.bad and not self.problems
+
+    def to_json(self) -> str:
+        return json.dumps({"ok": self.ok, **asdict(self)}, indent=2, ensure_ascii=False)
+
+
+def check_data(path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> CheckReport:
+    """Check a folder of pictures or an .npz file. progress(done, total) is called as pictures are read.
+
+    Raises DataError only where nothing is at `path`, or nothing that could be a dataset.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return check_folder(path, progress=progress)
+    if path.suffix == ".npz" and path.is_file():
+        return _check_npz(path)
+    found = "a file" if path.exists() else f"nothing there (seen from {Path.cwd()})"
+    raise DataError(f"{path}: give a folder of pictures or an .npz file to check. Received: {found}.")
+
+
+def check_folder(path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> CheckReport:
+    """Read every picture of a folder dataset to its last byte, on all processor cores."""
+    root = Path(path)
+    layout, parts = _layout(root)
+    files: list[tuple[str, str, Path]] = []  # part, class, file
+    counts: dict[str, dict[str, int]] = {}
+    problems, unread = [], Counter[str]()
+    for part, classes in parts.items():
+        counts[part] = dict.fromkeys(classes, 0)
+        for name, paths in classes.items():
+            known = [file for file in paths if file.suffix.lower() in EXTENSIONS]
+            files += [(part, name, file) for file in known]
+            unread.update(file.suffix or file.name for file in paths if file.suffix.lower() not in EXTENSIONS)
+            if not known:
+                problems.append(f"{part}: class {name!r} has no pictures")
+    unread.update(file.suffix or file.name for file in _outside(root, layout, parts))
+    if not files and not problems:
+        problems.append(f"no pictures ({' '.join(EXTENSIONS)})")
+    problems += _unlike_classes({part: set(classes) for part, classes in parts.items()})
+    if layout == "parts":
+        problems += [] if "train" in parts else ["there is no part 'train'"]
+        problems += [f"folder {f.name!r} is none of {', '.join(PARTS)}" for f in _folders(root) if f.name not in PARTS]
+    bad, notes, sizes = [], Counter[str](), []
+    # Pillow warns of large pictures; check_picture refuses them with a message of its own.
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        checks = pool.map(check_picture, [file for _, _, file in files])
+        for done, ((part, name, file), check) in enumerate(zip(files, checks, strict=True), start=1):
+            if check.fault is None:
+                counts[part][name] += 1
+            else:
+                bad.append((str(file), check.fault))
+            notes.update(check.notes)
+            if check.size is not None:
+                sizes.append(check.size)
+            if progress is not None:
+                progress(done, len(files))
+    return CheckReport(
+        path=str(root),
+        layout=layout,
+        counts=counts,
+        bad=tuple(bad),
+        problems=tuple(problems),
+        notes=dict(notes.most_common()),
+        unread=dict(unread.most_common()),
+        sizes=_range(sizes),
+    )
+
+
+def format_report(report: CheckReport) -> str:
+    """The report as text for people: a table of counts, then every problem and every bad file."""
+    classes = sorted({name for counts in report.counts.values() for name in counts})
+    wide = max([10, *map(len, classes)]) + 2
+    lines = [f"{report.path}: {sum(sum(counts.values()) for counts in report.counts.values())} good pictures"]
+    lines.append("class".ljust(wide) + "".join(part.rjust(12) for part in report.counts))
+    for name in classes:
+        row = (str(counts.get(name, "-")).rjust(12) for counts in report.counts.values())
+        lines.append(name.ljust(wide) + "".join(row))
+    if report.sizes is not None:
+        (low_height, high_height), (low_width, high_width) = report.sizes
+        lines.append(f"heights {low_height} to {high_height}, widths {low_width} to {high_width} pixels")
+    if report.layout in HINTS:
+        lines.append(f"note: {HINTS[report.layout]}")
+    lines += [f"note: {count} x {note}" for note, count in report.notes.items()]
+    if report.unread:
+        endings = ", ".join(f"{count} x {ending}" for ending, count in report.unread.items())
+        lines.append(f"note: files that are not read as pictures: {endings}")
+    lines += [f"PROBLEM: {problem}" for problem in report.problems]
+    lines += [f"BAD: {file}: {reason}" for file, reason in report.bad]
+    lines.append("nothing wrong" if report.ok else f"{len(report.problems)} problems, {len(report.bad)} bad files")
+    return "\n".join(lines)
+
+
+def _layout(root: Path) -> tuple[str, dict[str, dict[str, list[Path]]]]:
+    """How the folder is laid out, and its files by part and class."""
+    if any(_folders(root / part) for part in PARTS):
+        parts = [part for part in PARTS if (root / part).is_dir()]
+        return "parts", {part: _classes(root / part) for part in parts}
+    if _folders(root) and not _flat(root / "train"):
+        return "classes", {"train": _classes(root)}
+    flat = _flat(root) or _flat(root / "train")
+    if flat:
+        return "flat", {"train": flat}
+    pictures = sorted(file for file in root.iterdir() if file.suffix.lower() in EXTENSIONS)
+    return "unsorted", {"train": {"(no class)": pictures} if pictures else {}}
+
+
+def _folders(path: Path) -> list[Path]:
+    """Sub-folders that stand for classes: Keras passes over hidden ones."""
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")) if path.is_dir() else []
+
+
+def _classes(path: Path) -> dict[str, list[Path]]:
+    return {
+        folder.name: [Path(top, file) for top, _, names in sorted(os.walk(folder)) for file in sorted(names)]
+        for folder in _folders(path)
+    }
+
+
+def _flat(path: Path) -> dict[str, list[Path]]:
+    """Files named CLASS.N.ending by class, where at least two classes are."""
+    classes: dict[str, list[Path]] = {}
+    for file in sorted(path.iterdir()) if path.is_dir() else ():
+        if file.suffix.lower() in EXTENSIONS and (match := FLAT_NAME.fullmatch(file.name)):
+            classes.setdefault(match[1], []).append(file)
+    return classes if len(classes) > 1 else {}
+
+
+def _outside(root: Path, layout: str, parts: dict[str, dict[str, list[Path]]]) -> list[Path]:
+    """Files beside the class folders, which belong to no class; beside flat pictures, those that are none of them."""
+    if layout == "parts":
+        folders = [root, *(root / part for part in parts)]
+    else:
+        folders = [root / "train" if layout == "flat" and not _flat(root) else root]
+    taken = {file for classes in parts.values() for files in classes.values() for file in files}
+    return [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file() and file not in taken]
+
+
+def _unlike_classes(parts: dict[str, set[str]]) -> list[str]:
+    everywhere = set().union(*parts.values())
+    return [
+        f"class {name!r} is missing in {', '.join(part for part in parts if name not in parts[part])}"
+        for name in sorted(everywhere)
+        if any(name not in classes for classes in parts.values())
+    ]
+
+
+def _range(sizes: list[tuple[int, int]]) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    if not sizes:
+        return None
+    heights, widths = zip(*sizes, strict=True)
+    return (min(heights), max(heights)), (min(widths), max(widths))
+
+
+def _check_npz(path: Path) -> CheckReport:
+    from jaxvision.data.open import open_dataset
+
+    counts: dict[str, dict[str, int]] = {}
+    problems: list[str] = []
+    sizes = None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            dataset = open_dataset(config.Data(source="npz", path=str(path), batch_size=1))
+        except UserError as error:
+            problems.append(str(error))
+        else:
+            height, width, _ = dataset.image_shape
+            sizes = ((height, height), (width, width))
+            for name in PARTS:
+                if (part := getattr(dataset, name)) is not None:
+                    found = np.bincount(part.target, minlength=len(dataset.class_names)).tolist()
+                    counts[name] = dict(zip(dataset.class_names, found, strict=True))
+    problems += _unlike_classes({part: {k for k, n in classes.items() if n} for part, classes in counts.items()})
+    return CheckReport(
+        path=str(path),
+        layout="npz",
+        counts=counts,
+        bad=(),
+        problems=tuple(problems),
+        notes=dict(Counter(str(warning.message) for warning in caught)),
+        unread={},
+        sizes=sizes,
+    )

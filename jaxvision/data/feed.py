@@ -1,0 +1,162 @@
+"""Feeds: a part of a dataset as batches on the device, epoch after epoch."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from jaxvision.data.order import epoch_order
+from jaxvision.data.parts import ArrayPart, FilePart, Part, SequentialPart, decoded_bytes
+from jaxvision.data.prefetch import prefetch
+from jaxvision.types import Batch
+
+
+class Feed(Protocol):
+    """Batches of a part, on the device. Every example comes once an epoch."""
+
+    num_examples: int
+    batch_size: int
+    resident: bool
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one epoch, the last and smaller one included."""
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on, inputs uint8 or float32 as stored, target int32."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which examples form which batch: a pure function of (seed, epoch, step)."""
+
+    num_examples: int
+    batch_size: int
+    seed: int | None
+    shuffle: bool
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.num_examples // self.batch_size)
+
+    def order(self, epoch: int, start: int) -> np.ndarray:
+        """Indices of the epoch's examples from step `start` on."""
+        if not 0 <= start <= self.steps_per_epoch:
+            raise ValueError(f"start must be 0 to {self.steps_per_epoch}. Received: {start}.")
+        if self.seed is None or not self.shuffle:
+            order = np.arange(self.num_examples)
+        else:
+            order = epoch_order(self.seed, epoch, self.num_examples)
+        return order[start * self.batch_size :]
+
+    def padding(self, count: int) -> int:
+        """Rows to add to a batch of `count` examples: evaluation (no seed) keeps one shape."""
+        return self.batch_size - count if self.seed is None else 0
+
+
+def open_feed(
+    part: Part, *, batch_size: int, seed: int | None, residence: str, resident_mb: int, shuffle: bool = True
+) -> Feed:
+    """A feed of `part`.
+
+    seed: an integer for training (a new order each epoch unless `shuffle` is False; the last batch is smaller);
+    None for evaluation (in order; the last batch is padded by repeating its last example, `valid` False).
+    residence: "device" keeps all pictures on the device, "stream" brings each batch, "auto" keeps up to
+    `resident_mb` MB (2**20 bytes). Both give the same batches, bit for bit, except for a SequentialPart: streamed,
+    it can only be shuffled within a buffer, and starting inside an epoch reads past what comes before.
+    """
+    plan = Plan(len(part.target), batch_size, seed, shuffle)
+    if residence == "device" or (residence == "auto" and decoded_bytes(part) <= resident_mb * 2**20):
+        return ResidentFeed(part, plan)
+    return StreamedFeed(part, plan)
+
+
+class ResidentFeed:
+    """All examples stay on the device; a batch is a gather."""
+
+    resident = True
+
+    def __init__(self, part: Part, plan: Plan) -> None:
+        if not isinstance(part, ArrayPart):
+            from jaxvision.data.pipeline import decode
+
+            part = decode(part)
+        self.plan = plan
+        self.num_examples, self.batch_size = plan.num_examples, plan.batch_size
+        self._inputs = jax.device_put(np.asarray(part.inputs))
+        self._target = jax.device_put(part.target)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.plan.steps_per_epoch
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        order = self.plan.order(epoch, start).astype(np.int32)
+        for begin in range(0, len(order), self.batch_size):
+            chosen = order[begin : begin + self.batch_size]
+            padding = self.plan.padding(len(chosen))
+            inputs, target = _gather(self._inputs, self._target, np.pad(chosen, (0, padding), mode="edge"))
+            yield Batch(inputs, target, _valid(len(chosen), padding))
+
+
+@jax.jit
+def _gather(inputs: jax.Array, target: jax.Array, chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return inputs.at[chosen].get(mode="promise_in_bounds"), target.at[chosen].get(mode="promise_in_bounds")
+
+
+class StreamedFeed:
+    """Each batch is read, decoded and sent to the device by a background thread, two ahead."""
+
+    resident = False
+
+    def __init__(self, part: Part, plan: Plan) -> None:
+        self.part, self.plan = part, plan
+        self.num_examples, self.batch_size = plan.num_examples, plan.batch_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.plan.steps_per_epoch
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        return prefetch(self._prepared(epoch, start), depth=2)
+
+    def _prepared(self, epoch: int, start: int) -> Iterator[Batch]:
+        for inputs, target in self._read(epoch, start):
+            count = len(target)
+            padding = self.plan.padding(count)
+            if padding:
+                inputs = np.pad(inputs, [(0, padding)] + [(0, 0)] * (inputs.ndim - 1), mode="edge")
+                target = np.pad(target, (0, padding), mode="edge")
+            yield Batch(jax.device_put(inputs), jax.device_put(target), _valid(count, padding))
+
+    def _read(self, epoch: int, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        order = self.plan.order(epoch, start)
+        match self.part:
+            case ArrayPart(inputs=inputs, target=target):
+                for begin in range(0, len(order), self.batch_size):
+                    chosen = order[begin : begin + self.batch_size]
+                    yield inputs[chosen], target[chosen]
+            case FilePart() as part:
+                from jaxvision.data.pipeline import file_batches
+
+                yield from file_batches(part, order, self.batch_size)
+            case SequentialPart() as part:
+                from jaxvision.data.pipeline import sequence_batches
+
+                skip = self.num_examples - len(order)
+                if skip:
+                    warnings.warn(
+                        f"{part.where} has no random access: reading past {skip} examples to start at step {start}.",
+                        stacklevel=2,
+                    )
+                seed = None
+                if self.plan.seed is not None and self.plan.shuffle:
+                    seed = int(epoch_order(self.plan.seed, epoch, 2**16)[0])
+                yield from sequence_batches(part, self.batch_size, shuffle_seed=seed, skip=skip)
+
+
+def _valid(count: int, padding: int) -> jax.Array:
+    return jax.device_put(np.arange(count + padding) < count)

@@ -1,0 +1,140 @@
+"""Opening a dataset: find its source, check it, set a validation part aside, apply limits."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from jaxvision import config
+from jaxvision.data.given import given_dataset
+from jaxvision.data.order import choose
+from jaxvision.data.parts import ArrayPart, Dataset, FilePart, Part, SequentialPart, describe, image_shape, take
+from jaxvision.errors import ConfigError, DataError, nearest
+
+Source = Callable[[config.Data], Dataset]
+
+SOURCES = {
+    "digits": "jaxvision.data.digits:digits",
+    "shapes": "jaxvision.data.shapes:shapes",
+    "npz": "jaxvision.data.npz:npz",
+    "folder": "jaxvision.data.folder:folder",
+}
+"""Sources by name; each is imported when it is used. `tfds:NAME` and `package.module:Name` come on top."""
+
+
+def open_dataset(data: config.Data, *, given: Mapping[str, Any] | None = None) -> Dataset:
+    """The examples that `data` describes, or those `given` in Python, checked and cut to the parts asked for.
+
+    given: {"train": X, "validation": X, "test": X}; X is (pictures, labels) or a tf.data.Dataset of such pairs;
+    `data.source` is then not used. Raises DataError for wrong data and ConfigError for a wrong field.
+    """
+    dataset = find_source(data.source)(data) if given is None else given_dataset(given, data)
+    if not isinstance(dataset, Dataset):
+        raise DataError(f"data.source={data.source} must return a Dataset. Received: {type(dataset).__name__}.")
+    _check(dataset)
+    dataset = _set_aside(dataset, data)
+    for name in ("train", "validation", "test"):
+        dataset = _limit(dataset, name, getattr(data, f"limit_{name}"), data.split_seed)
+    count = len(dataset.train.target)
+    if data.batch_size > count:
+        raise DataError(
+            f"data.batch_size is larger than the training part. Received: {data.batch_size} with {count} examples. "
+            f"Make data.batch_size at most {count}."
+        )
+    return dataset
+
+
+def find_source(name: str) -> Source:
+    """The function behind `data.source`."""
+    target = "jaxvision.data.tfds:tfds" if name.startswith("tfds:") else SOURCES.get(name, name)
+    module, _, attribute = target.partition(":")
+    if not attribute:
+        raise ConfigError(
+            f"data.source: there is no such source.{nearest(name, SOURCES)} Received: {name!r}. "
+            f"Known: {', '.join(SOURCES)}, tfds:NAME, package.module:Name."
+        )
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"data.source: {name!r} cannot be imported. Received: {error}.") from error
+
+
+def _check(dataset: Dataset) -> None:
+    classes = len(dataset.class_names)
+    for name in ("train", "validation", "test"):
+        part: Part | None = getattr(dataset, name)
+        if part is None:
+            continue
+        if not isinstance(part, ArrayPart | FilePart | SequentialPart):
+            raise DataError(f"The {name} part is not a part of a dataset. Received: {type(part).__name__}.")
+        if not len(part.target):
+            raise DataError(f"The {name} part is empty. Received: 0 examples.")
+        if isinstance(part, ArrayPart):
+            _check_arrays(part, name)
+        if image_shape(part) != tuple(dataset.image_shape):
+            raise DataError(
+                f"The {name} part: pictures must be {dataset.image_shape} as in the training part. "
+                f"Received: {image_shape(part)}. Set data.image_size to resize all."
+            )
+        wrong = np.flatnonzero((part.target < 0) | (part.target >= classes))
+        if len(wrong):
+            raise DataError(
+                f"The {name} part, {describe(part, int(wrong[0]))}: labels must be 0 to {classes - 1}, as there are "
+                f"{classes} classes (without names: as many as the training part shows). "
+                f"Received: {part.target[wrong[0]]} ({len(wrong)} such labels)."
+            )
+    if classes < 2:
+        raise DataError(f"There must be at least two classes. Received: {classes} ({', '.join(dataset.class_names)}).")
+
+
+def _check_arrays(part: ArrayPart, name: str) -> None:
+    if part.inputs.ndim != 4 or part.inputs.dtype not in (np.uint8, np.float32):
+        raise DataError(
+            f"The {name} part: pictures must be uint8 or float32 (N, H, W, C). "
+            f"Received: {part.inputs.dtype} {part.inputs.shape}."
+        )
+    if part.target.dtype != np.int32 or part.target.shape != part.inputs.shape[:1]:
+        raise DataError(
+            f"The {name} part: labels must be int32 ({len(part.inputs)},). "
+            f"Received: {part.target.dtype} {part.target.shape}."
+        )
+
+
+def _set_aside(dataset: Dataset, data: config.Data) -> Dataset:
+    """Move a share of the training part, drawn by split_seed, to a validation part."""
+    if not data.validation_fraction:
+        return dataset
+    if dataset.validation is not None:
+        raise DataError(
+            "data.validation_fraction: the dataset has a validation part of its own. "
+            f"Received: {data.validation_fraction}. Set data.validation_fraction to 0."
+        )
+    total = len(dataset.train.target)
+    count = round(total * data.validation_fraction)
+    if not 0 < count < total:
+        raise DataError(
+            f"data.validation_fraction leaves one part empty. Received: {data.validation_fraction} of {total} examples."
+        )
+    aside = choose(data.split_seed, "validation", total, count)
+    kept = np.setdiff1d(np.arange(total), aside)
+    return replace(dataset, train=take(dataset.train, kept), validation=take(dataset.train, aside))
+
+
+def _limit(dataset: Dataset, name: str, limit: int | None, seed: int) -> Dataset:
+    if limit is None:
+        return dataset
+    part: Part | None = getattr(dataset, name)
+    if part is None:
+        raise DataError(
+            f"data.limit_{name}: the dataset has no {name} part. Received: {limit}. Leave data.limit_{name} out."
+        )
+    count = len(part.target)
+    if limit > count:
+        raise DataError(
+            f"data.limit_{name} is larger than the {name} part. Received: {limit} with {count} examples. "
+            f"Make data.limit_{name} at most {count}."
+        )
+    limited: dict[str, Any] = {name: take(part, choose(seed, f"limit {name}", count, limit))}
+    return replace(dataset, **limited)

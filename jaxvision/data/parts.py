@@ -1,0 +1,156 @@
+"""What a source gives: a dataset of up to three parts, each in one of three kinds of storage."""
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+HASHED_BYTES = 2**28
+"""Pictures beyond this are fingerprinted by 4,096 evenly spaced ones (labels always whole)."""
+
+
+class Rows:
+    """Chosen rows of a memory-mapped array, read only when asked for."""
+
+    def __init__(self, array: Any, chosen: np.ndarray) -> None:
+        self.array, self.chosen = array, chosen
+        self.dtype, self.ndim = array.dtype, array.ndim
+        self.shape = (len(chosen), *array.shape[1:])
+        self.nbytes = math.prod(self.shape) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.array[self.chosen[index]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.array[self.chosen], dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayPart:
+    """Decoded examples with random access, in memory or memory-mapped.
+
+    inputs: uint8 or float32 (N, H, W, C), pixel units 0..255. target: int32 (N,) class numbers.
+    names: file names where they exist.
+    """
+
+    inputs: np.ndarray | Rows
+    target: np.ndarray
+    names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FilePart:
+    """Pictures on disk, decoded to uint8 (H, W, C) and stretched to `image_size` when asked. target: int32 (N,)."""
+
+    paths: tuple[str, ...]
+    target: np.ndarray
+    image_size: tuple[int, int]
+    channels: int
+    dtype = np.dtype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class SequentialPart:
+    """Examples that can only be read from the first to the last (tf.data, TFRecord files).
+
+    stored: gives a tf.data.Dataset of (picture as stored, label), in the same order at each call.
+    decode: TensorFlow function from a stored picture to `image_shape` of `dtype` (uint8 or float32).
+    positions: int64 (N,), rising: which of the stored examples belong to the part. target: int32 (N,), their labels.
+    """
+
+    where: str
+    stored: Callable[[], Any]
+    decode: Callable[[Any], Any]
+    positions: np.ndarray
+    target: np.ndarray
+    image_shape: tuple[int, int, int]
+    dtype: np.dtype
+
+
+Part = ArrayPart | FilePart | SequentialPart
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Examples to train, validate and test with. image_shape is (H, W, C).
+
+    fingerprint: sha256 over what identifies the data as the source has it, before limits and set-aside parts.
+    """
+
+    train: Part
+    validation: Part | None
+    test: Part | None
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    fingerprint: str
+
+
+def image_shape(part: Part) -> tuple[int, int, int]:
+    """(H, W, C) of the part's decoded pictures."""
+    match part:
+        case ArrayPart():
+            height, width, channels = part.inputs.shape[1:]
+            return height, width, channels
+        case FilePart():
+            return *part.image_size, part.channels
+        case SequentialPart():
+            return part.image_shape
+
+
+def decoded_bytes(part: Part) -> int:
+    """Bytes of the part's decoded pictures."""
+    dtype = part.inputs.dtype if isinstance(part, ArrayPart) else part.dtype
+    return len(part.target) * math.prod(image_shape(part)) * dtype.itemsize
+
+
+def take(part: Part, chosen: np.ndarray) -> Part:
+    """The part's examples at the indices `chosen`; of a SequentialPart `chosen` must rise."""
+    target = part.target[chosen]
+    match part:
+        case ArrayPart():
+            inputs = Rows(part.inputs, chosen) if _on_disk(part.inputs) else part.inputs[chosen]
+            return ArrayPart(inputs, target, part.names and tuple(part.names[index] for index in chosen))
+        case FilePart():
+            return replace(part, paths=tuple(part.paths[index] for index in chosen), target=target)
+        case SequentialPart():
+            return replace(part, positions=part.positions[chosen], target=target)
+
+
+def describe(part: Part, index: int) -> str:
+    """Name of one example for messages: its file where it has one."""
+    match part:
+        case ArrayPart():
+            return f"example {index}" if part.names is None else part.names[index]
+        case FilePart():
+            return part.paths[index]
+        case SequentialPart():
+            return f"example {part.positions[index]}"
+
+
+def fingerprint(parts: Mapping[str, Part], root: str = "") -> str:
+    """sha256 over names, shapes, labels and picture bytes of array parts, or file names below `root` and sizes."""
+    digest = hashlib.sha256()
+    for name, part in parts.items():
+        digest.update(f"{name} {part.target.shape}".encode() + part.target.tobytes())
+        if isinstance(part, ArrayPart):
+            digest.update(f"{part.inputs.shape} {part.inputs.dtype}".encode())
+            stride = 1 if part.inputs.nbytes <= HASHED_BYTES else max(1, len(part.target) // 4096)
+            for index in range(0, len(part.target), stride):
+                digest.update(np.ascontiguousarray(part.inputs[index]).data)
+        elif isinstance(part, FilePart):
+            for path in part.paths:
+                digest.update(f"{os.path.relpath(path, root)} {os.path.getsize(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _on_disk(array: Any) -> bool:
+    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+        array = array.base
+    return isinstance(array, np.memmap | Rows)

@@ -1,0 +1,122 @@
+"""Source `tfds:NAME`: any TensorFlow dataset of single pictures with class labels."""
+
+import contextlib
+import functools
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from jaxvision import config
+from jaxvision.data.parts import Dataset, fingerprint, image_shape
+from jaxvision.data.paths import existing_path
+from jaxvision.data.pipeline import mapped, tensorflow
+from jaxvision.data.user_dataset import stream_part
+from jaxvision.errors import DataError, nearest
+
+PARTS = ("train", "validation", "test")
+
+
+def tfds(data: config.Data) -> Dataset:
+    """The splits train, validation and test of a TFDS dataset; `data.path` is TFDS' data_dir.
+
+    Pictures are decoded into memory where they fit (`data.residence`, `data.resident_mb`), else the records are
+    read once for the labels and decoded batch by batch. What is not there yet is downloaded, and said so.
+    """
+    name = data.source.removeprefix("tfds:")
+    tensorflow()
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise DataError(f"{data.source} needs tensorflow-datasets. Received: {error}. Install it.") from error
+    builder = _builder(tensorflow_datasets, name, data)
+    image_key, label_key = _keys(builder, name)
+    image, label = builder.info.features[image_key], builder.info.features[label_key]
+    if not isinstance(image, tensorflow_datasets.features.Image) or not isinstance(
+        label, tensorflow_datasets.features.ClassLabel
+    ):
+        raise DataError(f"tfds:{name} has no single picture with a class label. Received: {builder.info.features}.")
+    if image.np_dtype not in (np.uint8, np.float32):
+        raise DataError(f"tfds:{name}: pictures must be uint8 or float32. Received: {np.dtype(image.np_dtype)}.")
+    splits = {part: f"The {part} part of tfds:{name}" for part in PARTS if part in builder.info.splits}
+    if "train" not in splits:
+        raise DataError(f"tfds:{name} has no split 'train'. Received: {', '.join(builder.info.splits) or 'none'}.")
+
+    def records(split: str) -> Any:
+        features = tensorflow_datasets.decode.PartialDecoding(
+            {image_key, label_key}, {image_key: tensorflow_datasets.decode.SkipDecoding()}
+        )
+        reading = tensorflow_datasets.ReadConfig(try_autocache=False)
+        with _without_warnings():
+            examples = builder.as_dataset(split=split, decoders=features, read_config=reading, shuffle_files=False)
+        return mapped(examples, lambda example: (example[image_key], example[label_key]))
+
+    parts = {
+        part: stream_part(functools.partial(records, part), image.decode_example, where, data)
+        for part, where in splits.items()
+    }
+    class_names = tuple(label.names) if label.names else tuple(map(str, range(label.num_classes)))
+    return Dataset(
+        train=parts["train"],
+        validation=parts.get("validation"),
+        test=parts.get("test"),
+        class_names=class_names,
+        image_shape=image_shape(parts["train"]),
+        fingerprint=fingerprint({f"{builder.info.full_name} {part}": parts[part] for part in parts}),
+    )
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """TFDS warns of its own deprecations whenever some features are left out."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _builder(tensorflow_datasets: Any, name: str, data: config.Data) -> Any:
+    """The dataset's builder, with its files on disk."""
+    data_dir = None if data.path is None else str(existing_path(data))  # a typing error must not start a download
+    try:
+        builder = tensorflow_datasets.builder(name, data_dir=data_dir)
+    except tensorflow_datasets.core.registered.DatasetNotFoundError as error:
+        hint = nearest(name, tensorflow_datasets.list_builders())
+        raise DataError(f"TFDS has no dataset {name!r}.{hint} Received: data.source={data.source}.") from error
+    except Exception as error:
+        raise DataError(f"TFDS cannot open {name!r}. Received: {_reason(error)}.") from error
+    if builder.is_prepared():
+        return builder
+    print(
+        f"tfds:{name} is not in {builder.data_path}: downloading and preparing it "
+        f"({builder.info.download_size or 'unknown size'}).",
+        file=sys.stderr,
+    )
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # whatever a dataset's own script, the network or the disk raises
+        raise DataError(
+            f"tfds:{name} is not in {builder.data_path} and could not be prepared. Received: {_reason(error)}. "
+            f"Point data.path at a data_dir that holds it, or prepare it where there is a network: "
+            f"tfds build {name} --data_dir DIR."
+        ) from error
+    return builder
+
+
+def _keys(builder: Any, name: str) -> tuple[str, str]:
+    """Names of the picture and the label among the dataset's features."""
+    keys = builder.info.supervised_keys or ("image", "label")
+    features = builder.info.features
+    if len(keys) != 2 or not all(isinstance(key, str) and key in features for key in keys):
+        raise DataError(f"tfds:{name} does not say which features are picture and label. Received: {features}.")
+    return keys
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200].rstrip('.')}"

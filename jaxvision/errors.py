@@ -1,0 +1,30 @@
+"""Errors a user can mend. The command line prints them as one message and exits with code 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something given to jaxvision is wrong; the message says what, where, what was received, what to do."""
+
+
+class ConfigError(UserError):
+    """A field of a run description is wrong."""
+
+
+class DataError(UserError):
+    """A picture, label, folder or dataset is wrong."""
+
+
+class RunFolderError(UserError):
+    """A run folder is missing, taken or damaged."""
+
+
+class NonFiniteLoss(UserError):
+    """Training produced a loss that is not a finite number."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' Did you mean ...?' for the nearest of `known`, or '' where nothing is near."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {match[0]!r}?" if match else ""

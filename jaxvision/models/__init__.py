@@ -1,0 +1,15 @@
+"""Architectures by name. A new one is a file here and a line in `MODELS`."""
+
+from jaxvision.models.registry import MODELS, abstract_model, create_model, model_names, model_options
+from jaxvision.models.summary import LayerRow, Summary, summarize
+
+__all__ = [
+    "MODELS",
+    "LayerRow",
+    "Summary",
+    "abstract_model",
+    "create_model",
+    "model_names",
+    "model_options",
+    "summarize",
+]

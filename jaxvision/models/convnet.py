@@ -1,0 +1,62 @@
+"""The plain convnets of *Deep Learning with Python*, 2nd edition: chapter 8.1 (MNIST) and 8.2 (dogs-vs-cats)."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxvision.errors import ConfigError
+from jaxvision.nn import AveragePool, Chain, Conv, Dense, Flatten, MaxPool, Rescaling
+
+Downsample = Literal["max", "average", "stride", "none"]
+_POOLS = {"max": MaxPool, "average": AveragePool}
+
+
+class ConvNet(nnx.Module):
+    """3x3 valid convolutions with ReLU, each but the last followed by a halving of the picture; then one dense layer.
+
+    `downsample` says how the picture is halved: max-pool or average-pool of 2, convolution with stride 2, or not at
+    all. `conv="lax"` takes the compiler's own convolution on every backend (see `jaxvision.nn.conv2d`).
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        *,
+        features: tuple[int, ...] = (32, 64, 128),
+        downsample: Downsample = "max",
+        dropout: float = 0.0,
+        conv: Literal["auto", "lax"] = "auto",
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.rescaling = Rescaling(dtype=dtype)
+        layers: dict[str, nnx.Module] = {}
+        height, width, channels = input_shape
+        for number, out_features in enumerate(features, start=1):
+            halve = downsample != "none" and number < len(features)
+            strides = 2 if halve and downsample == "stride" else 1
+            layers[f"conv{number}"] = Conv(
+                channels, out_features, strides=strides, activation=jax.nn.relu, lowering=conv, dtype=dtype, rngs=rngs
+            )
+            height, width, channels = (height - 3) // strides + 1, (width - 3) // strides + 1, out_features
+            if halve and downsample in _POOLS:
+                layers[f"pool{number}"] = _POOLS[downsample](2)
+                height, width = height // 2, width // 2
+            if height < 1 or width < 1:
+                raise ConfigError(
+                    f"pictures of {input_shape[0]}x{input_shape[1]} are too small for features={features} with"
+                    f" downsample={downsample!r}: nothing is left after conv{number}."
+                    " Enlarge data.image_size or take fewer features."
+                )
+        self.base = Chain(**layers)
+        self.flatten = Flatten()
+        self.dropout = nnx.Dropout(dropout)
+        self.head = Dense(height * width * channels, num_classes, dtype=dtype, rngs=rngs)
+
+    def __call__(self, images: jax.Array, train: bool = False, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Raw pixels (B, H, W, C) in, logits (B, num_classes) out. Training with dropout needs `rngs`."""
+        x = self.flatten(self.base(self.rescaling(images)))
+        return self.head(self.dropout(x, deterministic=not train, rngs=rngs))

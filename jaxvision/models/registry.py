@@ -1,0 +1,108 @@
+"""From a name and options to a model."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, get_args, get_origin
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxvision.errors import ConfigError, nearest
+from jaxvision.models.convnet import ConvNet
+from jaxvision.models.dense import DenseNet
+
+MODELS: dict[str, Callable[..., nnx.Module]] = {
+    "dense-mnist": DenseNet,
+    "convnet-mnist": ConvNet,
+    "convnet-mnist-no-pooling": partial(ConvNet, downsample="none"),
+    "convnet-dogs-vs-cats": partial(ConvNet, features=(32, 64, 128, 256, 256)),
+}
+"""Name -> builder(input_shape, num_classes, *, dtype, rngs, **options) -> model."""
+
+_NOT_OPTIONS = {"self", "input_shape", "num_classes", "dtype", "rngs"}
+
+
+def model_names() -> tuple[str, ...]:
+    """Names that `create_model` knows."""
+    return tuple(MODELS)
+
+
+def model_options(name: str) -> dict[str, Any]:
+    """The options of a model with their defaults, read off its builder's signature. ConfigError: unknown name."""
+    return {option: parameter.default for option, parameter in _parameters(_builder(name)).items()}
+
+
+def create_model(
+    name: str,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    seed: int = 0,
+    *,
+    dtype: jnp.dtype = jnp.float32,
+    **options: Any,
+) -> nnx.Module:
+    """A model with fresh float32 parameters: `logits = model(images, train=False)`.
+
+    Args:
+      name: one of `model_names()`, or "package.module:Class" of your own with the same keyword arguments.
+      input_shape: (H, W, C) of the raw pictures, 0..255.
+      num_classes: number of outputs (1 for two classes with a sigmoid).
+      seed: of the initial weights; the same seed gives the same weights.
+      dtype: of activations and products; parameters stay float32.
+      options: see `model_options(name)`.
+
+    Raises:
+      ConfigError: unknown name or option, or an input too small for the architecture.
+    """
+    builder = _builder(name)
+    known = model_options(name)
+    for option, value in options.items():
+        if option not in known:
+            raise ConfigError(
+                f"model.options: {name!r} has no option {option!r}.{nearest(option, known)}"
+                f" It takes: {', '.join(known) or 'none'}. Received: {option}={value!r}"
+            )
+        _check_choice(name, builder, option, value)
+    return builder(input_shape, num_classes, dtype=dtype, rngs=nnx.Rngs(seed), **options)
+
+
+def abstract_model(name: str, input_shape: tuple[int, int, int], num_classes: int, **kwargs: Any) -> nnx.Module:
+    """The same model with shapes in place of arrays: nothing is allocated. Arguments as `create_model`."""
+    return nnx.eval_shape(lambda: create_model(name, input_shape, num_classes, **kwargs))
+
+
+def _builder(name: str) -> Callable[..., nnx.Module]:
+    if name in MODELS:
+        return MODELS[name]
+    if ":" not in name:
+        raise ConfigError(
+            f"model.name: no model {name!r}.{nearest(name, MODELS)} Known: {', '.join(MODELS)};"
+            " or package.module:Class of your own."
+        )
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"model.name: cannot import {attribute!r} from {module!r}: {error}") from error
+
+
+def _parameters(builder: Callable[..., nnx.Module]) -> dict[str, inspect.Parameter]:
+    """The builder's option parameters. A module class hides its `__init__` behind a metaclass, so look there."""
+    presets = builder.keywords if isinstance(builder, partial) else {}
+    function = builder.func if isinstance(builder, partial) else builder
+    parameters = inspect.signature(function.__init__ if inspect.isclass(function) else function).parameters
+    return {
+        name: parameter.replace(default=presets.get(name, parameter.default))
+        for name, parameter in parameters.items()
+        if name not in _NOT_OPTIONS and parameter.default is not parameter.empty
+    }
+
+
+def _check_choice(name: str, builder: Callable, option: str, value: Any) -> None:
+    """Options annotated as Literal take only their choices."""
+    annotation = _parameters(builder)[option].annotation
+    if get_origin(annotation) is Literal and value not in get_args(annotation):
+        choices = ", ".join(map(repr, get_args(annotation)))
+        raise ConfigError(f"model.options.{option} of {name!r} is one of {choices}. Received: {value!r}")

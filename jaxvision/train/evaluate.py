@@ -1,0 +1,48 @@
+"""Loss and metrics of a model over one part of the data: every example once."""
+
+import os
+
+from flax import nnx
+
+from jaxvision.config import Data
+from jaxvision.data import Feed, open_dataset, open_feed
+from jaxvision.errors import ConfigError
+from jaxvision.train.checkpoint import restore_best
+from jaxvision.train.metrics import Totals
+from jaxvision.train.step import EvalStep, make_eval_step
+from jaxvision.train.task import make_task
+
+
+def evaluate_feed(eval_step: EvalStep, params: nnx.State, stats: nnx.State, feed: Feed) -> dict[str, float]:
+    """{"loss": ..., "accuracy": ...} over all of the feed's examples."""
+    totals = Totals.zero()
+    for batch in feed.batches(epoch=0):
+        totals = eval_step(params, stats, totals, batch)
+    return totals.compute()
+
+
+def evaluate(run_dir: str | os.PathLike[str], *, part: str = "test", data: Data | None = None) -> dict[str, float]:
+    """Loss and accuracy of a run's best checkpoint on a part of its data: "train", "validation" or "test".
+
+    Args:
+      data: examples to evaluate on; None: those the run describes.
+
+    Raises:
+      RunFolderError: nothing trained there. DataError: the data is not there. ConfigError: no such part.
+    """
+    restored = restore_best(run_dir)
+    run = restored.card.run
+    dataset = open_dataset(data or run.data)
+    parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    if parts.get(part) is None:
+        there = ", ".join(name for name, value in parts.items() if value is not None)
+        raise ConfigError(f"part: this data has no part {part!r} to evaluate on. It has: {there}.")
+    graph, params, stats = nnx.split(restored.model, nnx.Param, ...)
+    feed = open_feed(
+        parts[part],
+        batch_size=run.evaluation.batch_size or run.data.batch_size,
+        seed=None,
+        residence=run.data.residence,
+        resident_mb=run.data.resident_mb,
+    )
+    return evaluate_feed(make_eval_step(graph, make_task(run, len(dataset.class_names))), params, stats, feed)

@@ -1,0 +1,200 @@
+"""The run folder: its name, and the small files in it that say what was run, where, and what came of it."""
+
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from jaxvision.config import Run
+from jaxvision.errors import RunFolderError
+from jaxvision.serialize import from_json, to_json
+
+PACKAGES = (
+    "jaxvision",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "tensorflow",
+    "tensorflow-cpu",
+    "tensorflow-datasets",
+)
+
+
+def new_run_folder(name: str, run_dir: str | os.PathLike[str] | None = None) -> epath.Path:
+    """Makes the empty folder of a new run.
+
+    Args:
+      name: the run's name; `a/b` gives the nested folder runs/a/b.
+      run_dir: the folder to use; None: runs/NAME, or where that exists runs/NAME-2, runs/NAME-3 and so on.
+
+    Raises:
+      RunFolderError: `run_dir` exists and is not empty, or is a file.
+    """
+    if run_dir is None:
+        return _first_free(epath.Path("runs") / name)
+    folder = epath.Path(run_dir)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunFolderError(
+            f"run folder {folder}: already there and not empty; a run is never written over. "
+            f"Give another --run-dir, or remove it. Received: {os.fspath(run_dir)!r}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _first_free(wanted: epath.Path) -> epath.Path:
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = wanted if number == 1 else wanted.parent / f"{wanted.name}-{number}"
+        try:
+            # mkdir fails where the folder exists, so two runs started together cannot take the same one.
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def write_json(path: epath.PathLike, value: Any) -> None:
+    """Writes JSON so that a reader finds the old file or the whole new one, never a part; null for NaN and infinity."""
+    write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+    """Writes a text file in one move (see `write_json`)."""
+    target = epath.Path(path)
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        temporary.write_text(text)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_config(run_dir: epath.PathLike, run: Run) -> None:
+    """Writes config.json."""
+    write_text(epath.Path(run_dir) / "config.json", to_json(run))
+
+
+def read_config(run_dir: epath.PathLike) -> Run:
+    """The run that config.json describes.
+
+    Raises:
+      RunFolderError: no such folder, or not a run folder. ConfigError: config.json is damaged.
+    """
+    path = epath.Path(run_dir) / "config.json"
+    if not path.exists():
+        raise RunFolderError(f"run folder {epath.Path(run_dir)}: has no config.json. Received: {os.fspath(run_dir)!r}")
+    return from_json(path.read_text(), where=str(path))
+
+
+def read_metrics(run_dir: epath.PathLike) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, in order; a last line cut off by a crash is left out."""
+    return read_lines(epath.Path(run_dir) / "metrics.jsonl")
+
+
+def read_lines(path: epath.PathLike) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file.
+
+    Raises:
+      RunFolderError: no such file, or a damaged line that is not the last.
+    """
+    path = epath.Path(path)
+    if not path.exists():
+        raise RunFolderError(f"run folder {path.parent}: has no {path.name}.")
+    lines = path.read_text().splitlines()
+    objects = []
+    for number, line in enumerate(lines, 1):
+        try:
+            objects.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise RunFolderError(f"{path}, line {number}: not JSON ({error.msg}).") from error
+    return objects
+
+
+def write_environment(run_dir: epath.PathLike, run: Run, *, fingerprint: str) -> None:
+    """Writes environment.json: what beside config.json decided the numbers of this run, and how fast they came."""
+    write_json(epath.Path(run_dir) / "environment.json", environment(run, fingerprint=fingerprint))
+
+
+def environment(run: Run, *, fingerprint: str) -> dict[str, Any]:
+    """Versions, devices, processor, source revision, command line, seeds, data and start time."""
+    import jax  # only here: reading run folders (`jaxvision list`, reports) need not wait for it
+
+    devices = jax.devices()
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "seed": run.seed,
+        "split_seed": run.data.split_seed,
+        "data_fingerprint": fingerprint,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": _versions(),
+        "backend": devices[0].platform,
+        "devices": [device.device_kind for device in devices],
+        "cpu": _cpu_model(),
+        "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "git": _git(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    # From metadata: importing TensorFlow to ask its version would cost seconds.
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _cpu_model() -> str:
+    try:
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        match = None
+    return match.group(1).strip() if match else platform.processor() or platform.machine()
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit of the source and whether files differ from it; None outside a git checkout."""
+
+    def ask(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        ).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

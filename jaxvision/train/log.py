@@ -1,0 +1,239 @@
+"""What a run tells while it goes: metrics.jsonl, timing.jsonl, TensorBoard, W&B, a progress bar, a profiler trace.
+
+metrics.jsonl holds only what a repeat of the run reproduces bit for bit; times and rates go to timing.jsonl.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+from etils import epath
+from rich.console import Console
+
+from jaxvision.config import Run
+from jaxvision.errors import ConfigError
+from jaxvision.train.progress import Bar, Clock, per_second
+from jaxvision.train.result import duration
+
+Value = float | int | None
+
+REFRESH_SECONDS = 0.5
+"""Least time between two looks at the device: each waits for a step to finish."""
+ESTIMATE_STEPS = 10
+ESTIMATE_SECONDS = 1.0
+LONG_RUN_SECONDS = 60.0
+
+
+class RunLog:
+    """The log of one run; a context manager.
+
+    ```
+    with RunLog(run_dir, run, total_steps=4690, progress=True) as log:
+        log.profile(1); state, loss = step(...); log.step(64, loss)
+        with log.not_training(): ...evaluate...
+        log.record({"phase": 0, "epoch": 1, "step": 938, "train/loss": 0.2, ...})
+        log.timing({"epoch": 1, "step": 938, "seconds": 1.1, "images_per_second": log.images_per_second, ...})
+    ```
+    """
+
+    def __init__(
+        self,
+        run_dir: epath.PathLike,
+        run: Run,
+        *,
+        total_steps: int,
+        start_step: int = 0,
+        progress: bool = True,
+        console: Console | None = None,
+    ) -> None:
+        """Opens the files; earlier lines of a resumed run stay.
+
+        Args:
+          total_steps: optimizer steps of all phases together.
+          start_step: steps already taken, where the run is resumed.
+          progress: print progress; a bar on a terminal, otherwise a line for each record.
+          console: where to print; None: standard output.
+
+        Raises:
+          ConfigError: run.log.wandb_project is set and the extra is not installed.
+        """
+        self._folder = epath.Path(run_dir)
+        self._run = run
+        self._console = console or Console(quiet=not progress, highlight=False, soft_wrap=True)
+        self._wandb = _open_wandb(run, self._folder)
+        self._metrics = (self._folder / "metrics.jsonl").open("a")
+        self._timing = (self._folder / "timing.jsonl").open("a")
+        self._tensorboard = _open_tensorboard(self._folder) if run.log.tensorboard else None
+        self._clock = Clock(total_steps - start_step)
+        self._bar = Bar(self._console, total_steps, start_step) if progress and self._console.is_terminal else None
+        self._profiling = False
+        self._estimated = False
+        self._losses: tuple[jax.Array | None, jax.Array | None] = (None, None)
+        self._compiled: set[int] = set()
+        self._looked = -math.inf
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._profiling:
+            self._stop_profile()
+        if self._bar:
+            self._bar.stop()
+        self._metrics.close()
+        self._timing.close()
+        if self._tensorboard:
+            self._tensorboard.close()
+        if self._wandb:
+            self._wandb.finish(exit_code=0 if kind is None else 1)
+
+    def step(self, num_examples: int, loss: jax.Array | None) -> float | None:
+        """Counts a step that was just dispatched. `loss` is its scalar, which may still be in the making.
+
+        Returns: at most about twice a second a loss just read from the device (of this step or the one before).
+        """
+        self._losses = (self._losses[1], loss)
+        self._clock.dispatched(num_examples)
+        compiled = num_examples not in self._compiled
+        if not compiled and time.perf_counter() - self._looked < REFRESH_SECONDS:
+            return None
+        # The step before is waited for, not this one, so that the device always has work queued. A step of a new
+        # size was just compiled: it is waited for itself, and its time does not count.
+        awaited = loss if compiled else self._losses[0]
+        shown = float(awaited) if awaited is not None else None
+        if compiled:
+            self._compiled.add(num_examples)
+            self._clock.compiled()
+        else:
+            self._clock.finished(unfinished=1)
+        self._looked = time.perf_counter()
+        if self._bar:
+            self._bar.show(self._clock, shown)
+        self._estimate()
+        return shown
+
+    @contextmanager
+    def not_training(self) -> Iterator[None]:
+        """Time spent here (evaluation, saving) does not count in `images_per_second`."""
+        jax.block_until_ready(self._losses)
+        self._clock.finished(unfinished=0)
+        yield
+        self._clock.skip()
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Training examples a second since the last `timing`, without compilation; None where nothing was timed."""
+        return self._clock.rate
+
+    def record(self, metrics: Mapping[str, Value]) -> None:
+        """Appends a line to metrics.jsonl: `phase`, `epoch`, `step`, then names like `train/loss`."""
+        record = {name: _plain(value) for name, value in metrics.items()}
+        _append(self._metrics, record)
+        scalars = {name: value for name, value in record.items() if value is not None and name not in ("step",)}
+        if self._tensorboard:
+            for name, value in scalars.items():
+                if name not in ("phase", "epoch"):
+                    self._tensorboard.add_scalar(name, value, record["step"])
+            self._tensorboard.flush()
+        if self._wandb:
+            self._wandb.log(scalars, step=record["step"])
+        self._console.print(self._line(record), markup=False)
+
+    def timing(self, timing: Mapping[str, Value]) -> None:
+        """Appends a line to timing.jsonl and starts a new stretch for `images_per_second`."""
+        record = {name: _plain(value) for name, value in timing.items()}
+        _append(self._timing, record)
+        if self._tensorboard and record.get("images_per_second") is not None:
+            self._tensorboard.add_scalar("timing/images_per_second", record["images_per_second"], record["step"])
+        self._clock.new_stretch()
+
+    def profile(self, step: int) -> None:
+        """To be called before each step (counted from 1): starts and stops the trace of run.log.profile_steps."""
+        if self._run.log.profile_steps is None:
+            return
+        first, last = self._run.log.profile_steps
+        if step == first:
+            jax.profiler.start_trace(str(self._folder / "profile"))
+            self._profiling = True
+        elif self._profiling and step > last:
+            self._stop_profile()
+
+    def _stop_profile(self) -> None:
+        jax.block_until_ready(self._losses)
+        jax.profiler.stop_trace()
+        self._profiling = False
+
+    def _estimate(self) -> None:
+        clock = self._clock
+        if self._estimated or clock.timed_steps < ESTIMATE_STEPS or clock.timed_seconds < ESTIMATE_SECONDS:
+            return
+        self._estimated = True
+        if clock.seconds_in_all > LONG_RUN_SECONDS:
+            epochs = sum(phase.epochs for phase in self._run.phases)
+            self._console.print(
+                f"about {duration(clock.seconds_in_all)} for {epochs} epoch{'s' * (epochs > 1)} "
+                f"at {per_second(clock.rate or 0)}, evaluation not counted"
+            )
+
+    def _line(self, record: Mapping[str, Value]) -> str:
+        phases = self._run.phases
+        phase = int(record.get("phase") or 0)
+        parts = [f"phase {phase + 1}/{len(phases)}"] if len(phases) > 1 else []
+        parts += [f"epoch {record['epoch']}/{phases[phase].epochs}", f"step {record['step']}"]
+        for part in ("train", "validation"):
+            shown = [
+                f"{name.partition('/')[2]} {'not finite' if value is None else f'{value:.4f}'}"
+                for name, value in record.items()
+                if name.startswith(f"{part}/")
+            ]
+            if shown:
+                parts.append(" ".join([part, *shown]))
+        if self.images_per_second is not None:
+            parts.append(per_second(self.images_per_second))
+        return "  ".join(parts)
+
+
+def _plain(value: Value) -> Value:
+    """A number JSON has; null stands for one that is not finite."""
+    if value is None or isinstance(value, int):
+        return value
+    return float(value) if math.isfinite(value) else None
+
+
+def _append(file: Any, record: dict[str, Value]) -> None:
+    file.write(json.dumps(record, allow_nan=False) + "\n")
+    file.flush()
+
+
+def _open_tensorboard(folder: epath.Path) -> Any:
+    # tensorboardX, because tensorboard's own writer imports TensorFlow wherever that is installed.
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def _open_wandb(run: Run, folder: epath.Path) -> Any:
+    if run.log.wandb_project is None:
+        return None
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError(
+            "log.wandb_project: wandb is not installed; pip install 'jaxvision[wandb]', or leave the field out. "
+            f"Received: {run.log.wandb_project!r}"
+        ) from error
+    return wandb.init(
+        project=run.log.wandb_project,
+        name=run.name,
+        config=dataclasses.asdict(run),
+        dir=str(folder),
+        reinit="create_new",
+    )

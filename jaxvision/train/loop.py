@@ -1,0 +1,140 @@
+"""The only training loop: batches in, steps, evaluations, checkpoints and log lines out."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from jaxvision.config import Run
+from jaxvision.data import Feed
+from jaxvision.errors import NonFiniteLoss
+from jaxvision.train.best import BestMetric
+from jaxvision.train.checkpoint import BestCheckpoint
+from jaxvision.train.evaluate import evaluate_feed
+from jaxvision.train.log import RunLog
+from jaxvision.train.metrics import Totals
+from jaxvision.train.optimizer import LearningRate, make_optimizer
+from jaxvision.train.state import TrainState, evaluated_params, init_state
+from jaxvision.train.step import TrainStep, make_eval_step, make_train_step
+from jaxvision.train.task import Task
+from jaxvision.types import Batch
+
+
+class Training:
+    """A run in progress. `train` goes through its phases; `epochs` and `step` count over all of them."""
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        model: nnx.Module,
+        task: Task,
+        num_classes: int,
+        train_feed: Feed,
+        validation_feed: Feed | None,
+        checkpoint: BestCheckpoint,
+        log: RunLog,
+    ):
+        self.step = self.epochs = 0
+        self._run, self._task, self._num_classes = run, task, num_classes
+        self._train_feed, self._validation_feed = train_feed, validation_feed
+        self._checkpoint, self._log = checkpoint, log
+        self._best = BestMetric(run.checkpoint, run.early_stop)
+        self._graph, self._state = init_state(model, optax.identity(), ema=run.ema_decay is not None)
+        self._eval_step = make_eval_step(self._graph, task)
+
+    def train(self) -> str:
+        """Trains all phases. Returns why it stopped: "completed" or "early_stop".
+
+        Raises:
+          NonFiniteLoss: the loss of a step or an epoch is NaN or infinite. Checkpoints saved before stay.
+        """
+        for number, phase in enumerate(self._run.phases):
+            optimizer, learning_rate = make_optimizer(phase, self._train_feed.steps_per_epoch)
+            self._state = self._state._replace(optimizer=optimizer.init(self._state.params))
+            train_step = make_train_step(self._graph, self._task, optimizer, self._run, self._num_classes)
+            first_step = self.step
+            for epoch in range(1, phase.epochs + 1):
+                if self._train_epoch(number, epoch, train_step, learning_rate, first_step):
+                    return "early_stop"
+        return "completed"
+
+    def _train_epoch(
+        self, phase: int, epoch: int, train_step: TrainStep, learning_rate: LearningRate, first_step: int
+    ) -> bool:
+        """One pass over the training examples, then validation. True: stop early."""
+        started = time.perf_counter()
+        self._state = self._state._replace(totals=Totals.zero())
+        every = self._run.evaluation.every_steps
+        batches = _Waiting(self._train_feed.batches(self.epochs))
+        for index, batch in enumerate(batches, start=1):
+            self._log.profile(self.step + 1)
+            self._state, loss = train_step(self._state, batch)
+            self.step += 1
+            seen = self._log.step(batch.inputs.shape[0], loss)
+            if seen is not None:
+                self._require_finite(seen, phase, epoch)
+            if every and self.step % every == 0 and index < self._train_feed.steps_per_epoch:
+                with self._log.not_training():
+                    self._evaluate({"phase": phase, "epoch": epoch, "step": self.step})
+        self.epochs += 1
+        with self._log.not_training():
+            metrics = _named("train", self._state.totals.compute())
+            self._require_finite(metrics["train/loss"], phase, epoch)
+            rate = float(learning_rate(self.step - 1 - first_step))
+            place = {"phase": phase, "epoch": epoch, "step": self.step}
+            metrics = self._evaluate({**place, **metrics, "learning_rate": rate})
+        images_per_second = self._log.images_per_second
+        seconds = time.perf_counter() - started
+        self._log.timing(
+            {
+                **place,
+                "seconds": seconds,
+                "images_per_second": images_per_second,
+                "data_wait_share": batches.seconds / seconds,
+            }
+        )
+        return self._best.should_stop(metrics)
+
+    def _evaluate(self, record: dict[str, float]) -> dict[str, float]:
+        """Validates, keeps the model if it is the best so far, logs. Returns the record with the metrics added."""
+        params, stats = evaluated_params(self._state), self._state.stats
+        if self._validation_feed is not None:
+            values = evaluate_feed(self._eval_step, params, stats, self._validation_feed)
+            record = {**record, **_named("validation", values)}
+        if self._best.is_improved(record):
+            self._checkpoint.save(self.step, params, stats)
+        self._log.record(record)
+        return record
+
+    def _require_finite(self, loss: float, phase: int, epoch: int) -> None:
+        if not math.isfinite(loss):
+            settings = self._run.phases[phase].optimizer
+            raise NonFiniteLoss(
+                f"the training loss is {loss} in epoch {epoch} (by step {self.step}); training stopped. The last good"
+                f" checkpoint stays: {self._checkpoint.describe()}. Lower"
+                f" phases.{phase}.optimizer.learning_rate (it is {settings.learning_rate:g}) or set"
+                f" phases.{phase}.optimizer.clip_norm (it is {settings.clip_norm})."
+            )
+
+
+class _Waiting(Iterator[Batch]):
+    """Iterates and adds up the seconds spent waiting for the next batch."""
+
+    def __init__(self, batches: Iterable[Batch]):
+        self._batches, self.seconds = iter(batches), 0.0
+
+    def __next__(self) -> Batch:
+        started = time.perf_counter()
+        try:
+            return next(self._batches)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+
+def _named(part: str, metrics: dict[str, float]) -> dict[str, float]:
+    return {f"{part}/{name}": value for name, value in metrics.items()}

@@ -1,0 +1,72 @@
+"""From a phase's description to an optax optimizer with Keras' numbers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxvision.config import Optimizer, Phase, Schedule
+
+LearningRate = Callable[[Any], Any]
+"""Step within the phase (int) -> learning rate."""
+
+
+def make_optimizer(phase: Phase, steps_per_epoch: int) -> tuple[optax.GradientTransformation, LearningRate]:
+    """The phase's optimizer and its learning rate as a function of the step within the phase.
+
+    Order: clip the gradient's global norm, scale it (rmsprop, adam, momentum of sgd), add decayed weights (decoupled,
+    Loshchilov & Hutter 2019), multiply by the negative learning rate. RMSprop adds epsilon inside the square root and
+    applies its momentum after the learning rate, both as Keras does (optax and PyTorch differ by default).
+    """
+    settings = phase.optimizer
+    learning_rate = make_schedule(phase.schedule, settings.learning_rate, phase.epochs, steps_per_epoch)
+    parts = []
+    if settings.clip_norm is not None:
+        parts.append(optax.clip_by_global_norm(settings.clip_norm))
+    parts.append(_scaling(settings))
+    if settings.weight_decay:
+        parts.append(optax.add_decayed_weights(settings.weight_decay, mask=_kernels))
+    parts.append(optax.scale_by_learning_rate(learning_rate))
+    if settings.name == "rmsprop" and settings.momentum:
+        parts.append(optax.trace(settings.momentum))
+    return optax.chain(*parts), learning_rate
+
+
+def _scaling(settings: Optimizer) -> optax.GradientTransformation:
+    match settings.name:
+        case "rmsprop":
+            return optax.scale_by_rms(settings.rho, settings.epsilon, initial_scale=0.0, eps_in_sqrt=True)
+        case "adam" | "adamw":
+            return optax.scale_by_adam(settings.beta_1, settings.beta_2, settings.epsilon)
+        case "sgd" if settings.momentum:
+            return optax.trace(settings.momentum, nesterov=settings.nesterov)
+        case "sgd":
+            return optax.identity()
+
+
+def _kernels(params: Any) -> Any:
+    """True for kernels: biases and the scales and offsets of norms, all vectors, are not decayed."""
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def make_schedule(schedule: Schedule, peak: float, epochs: int, steps_per_epoch: int) -> LearningRate:
+    """Learning rate by step: a linear warm-up from 0, then constant, cosine, linear or step, ending with the phase."""
+    warmup = round(schedule.warmup_epochs * steps_per_epoch)
+    rest = max(epochs * steps_per_epoch - warmup, 1)
+    match schedule.name:
+        case "constant":
+            after = optax.constant_schedule(peak)
+        case "cosine":
+            after = optax.cosine_decay_schedule(peak, rest, alpha=schedule.final_scale)
+        case "linear":
+            after = optax.linear_schedule(peak, peak * schedule.final_scale, rest)
+        case "step":
+            after = optax.piecewise_constant_schedule(
+                peak, {round(e * steps_per_epoch) - warmup: schedule.step_factor for e in schedule.step_epochs}
+            )
+    if not warmup:
+        return lambda step: jnp.asarray(after(step), jnp.float32)
+    joined = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+    return lambda step: jnp.asarray(joined(step), jnp.float32)

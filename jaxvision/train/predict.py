@@ -1,0 +1,46 @@
+"""Classes of pictures by a trained run. Reads them with Pillow: TensorFlow is not needed."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxvision.data.picture import read_picture
+from jaxvision.train.checkpoint import restore_best
+from jaxvision.train.metrics import class_probabilities
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A picture's classes with their probabilities, the likeliest first."""
+
+    path: str
+    classes: tuple[tuple[str, float], ...]
+
+
+def predict(run_dir: str | os.PathLike[str], paths: Sequence[str | os.PathLike[str]]) -> list[Prediction]:
+    """Classifies picture files with a run's best checkpoint, resized as the run's training pictures were.
+
+    Raises:
+      RunFolderError: nothing trained there. DataError: a file that is not a whole picture.
+    """
+    restored = restore_best(run_dir)
+    height, width, channels = restored.card.image_shape
+    # All files are read before anything is predicted: a bad one is named at once.
+    pictures = [read_picture(os.fspath(path), image_size=(height, width), channels=channels) for path in paths]
+    graph, state = nnx.split(restored.model)
+
+    @jax.jit
+    def probabilities(state: nnx.State, images: jax.Array) -> jax.Array:
+        return class_probabilities(nnx.merge(graph, state)(images, train=False))
+
+    predictions = []
+    for path, picture in zip(paths, pictures, strict=True):
+        values = np.asarray(probabilities(state, picture[None]))[0]
+        order = np.argsort(-values, kind="stable")
+        classes = tuple((restored.card.class_names[index], float(values[index])) for index in order)
+        predictions.append(Prediction(os.fspath(path), classes))
+    return predictions

@@ -1,0 +1,106 @@
+"""One training step and one evaluation step: pure functions, jitted. Models, data and disk are unknown here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from jaxvision.augment import augment_batch
+from jaxvision.config import Run
+from jaxvision.train.metrics import Totals
+from jaxvision.train.state import TrainState
+from jaxvision.train.task import Task
+from jaxvision.types import Batch
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]
+Gradients = Callable[[TrainState, Batch, jax.Array], tuple[tuple[jax.Array, tuple[nnx.State, Totals]], nnx.State]]
+EvalStep = Callable[[nnx.State, nnx.State, Totals, Batch], Totals]
+
+
+def make_gradients(graph: nnx.GraphDef, task: Task, run: Run) -> Gradients:
+    """`(loss, (stats, totals)), grads = gradients(state, batch, key)`: mean loss over the valid examples of a batch and
+    its gradient; the model's other variables and the metrics, both brought forward by the batch.
+
+    The batch goes through in `run.accumulate` pieces, whose gradients add up to that of the whole.
+    """
+
+    def batch_loss(params: nnx.State, stats: nnx.State, totals: Totals, batch: Batch, key: jax.Array, count: jax.Array):
+        model = nnx.merge(graph, params, stats)
+        logits = model(batch.inputs, train=True, rngs=nnx.Rngs(dropout=key))
+        losses = task.loss(logits, batch.target)
+        totals = totals.add(losses=losses, correct=task.correct(logits, batch.target), valid=batch.valid)
+        _, _, stats = nnx.split(model, nnx.Param, ...)
+        return jnp.sum(jnp.where(batch.valid, losses, 0.0)) / count, (stats, totals)
+
+    differentiate = jax.value_and_grad(batch_loss, has_aux=True)
+
+    def gradients(state: TrainState, batch: Batch, key: jax.Array):
+        count = jnp.sum(batch.valid, dtype=jnp.float32)
+        if run.accumulate == 1:
+            return differentiate(state.params, state.stats, state.totals, batch, key, count)
+
+        def add_piece(carry, piece):
+            loss, stats, totals, grads = carry
+            part, part_key = piece
+            (part_loss, (stats, totals)), part_grads = differentiate(
+                state.params, stats, totals, part, part_key, count
+            )
+            return (loss + part_loss, stats, totals, jax.tree.map(jnp.add, grads, part_grads)), None
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        carry = (jnp.zeros((), jnp.float32), state.stats, state.totals, zeros)
+        pieces = (_split(batch, run.accumulate), jax.random.split(key, run.accumulate))
+        (loss, stats, totals, grads), _ = jax.lax.scan(add_piece, carry, pieces)
+        return (loss, (stats, totals)), grads
+
+    return gradients
+
+
+def make_train_step(
+    graph: nnx.GraphDef, task: Task, optimizer: optax.GradientTransformation, run: Run, num_classes: int
+) -> TrainStep:
+    """`state, loss = train_step(state, batch)`; the state passed in is donated, so use the one returned.
+
+    Each step's randomness is a pure function of the run's seed and the step number: nothing random is stored.
+    """
+    gradients = make_gradients(graph, task, run)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(run.seed), state.step))
+        batch = augment_batch(augment_key, batch, run.augment, num_classes=num_classes)
+        (loss, (stats, totals)), grads = gradients(state, batch, dropout_key)
+        updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = None if state.ema is None else _moving_average(state.ema, params, run.ema_decay)
+        return TrainState(state.step + 1, params, stats, optimizer_state, ema, totals), loss
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def make_eval_step(graph: nnx.GraphDef, task: Task) -> EvalStep:
+    """`totals = eval_step(params, stats, totals, batch)`: adds a batch; rows that are not valid do not count."""
+
+    def eval_step(params: nnx.State, stats: nnx.State, totals: Totals, batch: Batch) -> Totals:
+        logits = nnx.merge(graph, params, stats)(batch.inputs, train=False)
+        correct = task.correct(logits, batch.target)
+        return totals.add(losses=task.loss(logits, batch.target), correct=correct, valid=batch.valid)
+
+    return jax.jit(eval_step)
+
+
+def _split(batch: Batch, pieces: int) -> Batch:
+    """(B, ...) -> (pieces, B / pieces, ...), padded with invalid rows where B is not a multiple."""
+
+    def split(x: jax.Array) -> jax.Array:
+        padding = -x.shape[0] % pieces
+        x = jnp.concatenate([x, jnp.zeros_like(x[:1], shape=(padding, *x.shape[1:]))])
+        return x.reshape(pieces, -1, *x.shape[1:])
+
+    return jax.tree.map(split, batch)
+
+
+def _moving_average(average: Any, params: Any, decay: float) -> Any:
+    return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)

@@ -1,0 +1,20 @@
+"""Settings of the whole test run: no silent promotion of types or ranks."""
+
+import os
+import pathlib
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+    """The folder of real datasets, from JAXVISION_SHARED_DATA or beside the repository; skips where there is none."""
+    default = pathlib.Path(__file__).parents[1] / ".." / "shared" / "data"
+    folder = pathlib.Path(os.environ.get("JAXVISION_SHARED_DATA", default)).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"needs the real datasets; {folder} is absent (JAXVISION_SHARED_DATA names another place)")
+    return folder

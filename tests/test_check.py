@@ -1,0 +1,140 @@
+"""`check` finds every bad file and every fault of the whole, and calls a good dataset good."""
+
+import json
+
+import broken_pictures as broken
+import numpy as np
+import pytest
+
+from jaxvision.data.check import check_data, check_folder, format_report
+from jaxvision.errors import DataError
+
+BAD = {
+    "zero_byte": "zero bytes",
+    "truncated_jpeg": "truncated",
+    "html_as_jpg": "HTML page",
+    "png_as_jpg": "holds a PNG picture",
+    "gif_as_jpg": "holds a GIF picture",
+    "png_bomb": "refused before decoding",
+}
+
+
+def filled(root, parts=("train", "validation"), classes=("cat", "dog"), count=3):
+    for part in parts:
+        for name in classes:
+            for number in range(count):
+                broken.good(root / part / name / f"{number}.jpg", seed=number, size=(40 + number, 60 - number))
+    return root
+
+
+@pytest.mark.parametrize("layout", ["parts", "classes", "flat"])
+def test_a_good_dataset_is_called_good(layout, tmp_path):
+    root = filled(tmp_path)
+    if layout == "classes":
+        root = tmp_path / "train"
+    elif layout == "flat":
+        root = tmp_path / "flat"
+        for path in tmp_path.glob("train/*/*.jpg"):
+            broken.good(root / f"{path.parent.name}.{path.name}", size=(42, 58))
+    report = check_data(root)
+    assert report.ok
+    assert report.layout == layout
+    assert not report.notes
+    assert not report.unread
+    assert report.counts["train"] == {"cat": 3, "dog": 3}
+    assert ("validation" in report.counts) == (layout == "parts")
+    assert report.sizes == (((42, 42), (58, 58)) if layout == "flat" else ((40, 42), (58, 60)))
+    assert "nothing wrong" in format_report(report)
+
+
+def test_every_bad_file_is_listed_with_its_reason(tmp_path):
+    filled(tmp_path, count=20)
+    paths = [getattr(broken, kind)(tmp_path / "train/dog" / f"{kind}.jpg") for kind in BAD]
+    paths.append(tmp_path / "validation/cat/link.jpg")
+    paths[-1].symlink_to(tmp_path / "nowhere.jpg")
+    paths.append(broken.corrupt_png(tmp_path / "train/cat/nested/deep/corrupt.PNG"))
+    report = check_data(tmp_path)
+    reasons = {path: reason for path, reason in report.bad}
+    assert set(reasons) == {str(path) for path in paths}
+    assert not report.ok
+    for (kind, expected), path in zip(BAD.items(), paths, strict=False):
+        assert expected in reasons[str(path)], kind
+    assert reasons[str(paths[-2])] == "there is no such file"
+    assert "damaged" in reasons[str(paths[-1])]
+    assert report.counts["train"] == {"cat": 20, "dog": 20}
+    text = format_report(report)
+    assert all(f"BAD: {path}: {reason}" in text for path, reason in reasons.items())
+    told = json.loads(report.to_json())
+    assert told["ok"] is False
+    assert len(told["bad"]) == 8
+    assert told["counts"] == report.counts
+
+
+def test_faults_of_the_whole_are_problems(tmp_path):
+    filled(tmp_path)
+    (tmp_path / "train/bird").mkdir()
+    broken.good(tmp_path / "validation/fish/a.jpg")
+    broken.good(tmp_path / "val/cat/a.jpg")
+    problems = "\n".join(check_data(tmp_path).problems)
+    for expected in (
+        "train: class 'bird' has no pictures",
+        "class 'bird' is missing in validation",
+        "class 'fish' is missing in train",
+        "folder 'val' is none of train, validation, test",
+    ):
+        assert expected in problems
+    assert "no part 'train'" in check_data(filled(tmp_path / "other", parts=("test",))).problems[0]
+    (tmp_path / "empty").mkdir()
+    assert "no pictures" in check_data(tmp_path / "empty").problems[0]
+
+
+def test_files_that_are_not_read_are_counted_by_ending(tmp_path):
+    filled(tmp_path)
+    for name in ("train/cat/a.webp", "train/dog/b.webp", "train/cat/.DS_Store", "train/stray.txt", "readme.md"):
+        broken.zero_byte(tmp_path / name)
+    broken.good(tmp_path / "train/outside.jpg")
+    report = check_data(tmp_path)
+    assert report.unread == {".webp": 2, ".DS_Store": 1, ".txt": 1, ".md": 1, ".jpg": 1}
+    assert report.ok
+    assert "2 x .webp" in format_report(report)
+
+
+def test_oddities_are_notes_and_progress_is_told(tmp_path):
+    filled(tmp_path, parts=("train",))
+    for number in range(2):
+        broken.picture().convert("CMYK").save(tmp_path / f"train/cat/cmyk{number}.jpg")
+    seen = []
+    report = check_folder(tmp_path, progress=lambda done, total: seen.append((done, total)))
+    assert report.ok
+    assert report.notes == {"CMYK colours: converted to RGB": 2}
+    assert seen == [(done, 8) for done in range(1, 9)]
+
+
+def test_archives(tmp_path):
+    inputs, target = np.full((10, 8, 9, 3), 7, np.uint8), np.arange(10) % 2
+    good, bad, short, scaled = (tmp_path / f"{name}.npz" for name in ("good", "bad", "short", "scaled"))
+    np.savez(good, train_inputs=inputs, train_target=target, class_names=np.array(["cat", "dog"]))
+    report = check_data(good)
+    assert report.ok
+    assert report.counts == {"train": {"cat": 5, "dog": 5}}
+    assert report.sizes == ((8, 8), (9, 9))
+    np.savez(bad, train_inputs=inputs, train_target=target, test_inputs=inputs[:1], test_target=target[:1])
+    assert check_data(bad).problems == ("class '1' is missing in test",)
+    short.write_bytes(good.read_bytes()[:-50])
+    assert "cannot be read" in check_data(short).problems[0]
+    np.savez(scaled, train_inputs=inputs / np.float32(255), train_target=target)
+    assert any("255" in note for note in check_data(scaled).notes)
+
+
+def test_what_is_no_dataset_is_refused(tmp_path):
+    for path in (tmp_path / "gone", broken.good(tmp_path / "one.jpg")):
+        with pytest.raises(DataError, match=f"{path.name}.*Received: "):
+            check_data(path)
+
+
+def test_the_real_pictures_are_read_whole(shared_data):
+    report = check_data(shared_data / "camvid" / "images")
+    assert report.ok
+    assert report.layout == "unsorted"
+    assert report.counts == {"train": {"(no class)": 367}}
+    assert report.sizes == ((180, 180), (240, 240))
