@@ -1,8 +1,10 @@
-"""Dogs against cats from a thousand pictures of each, chapter 8.2: from scratch, then with augmentation and dropout.
+"""Dogs against cats from a thousand pictures of each, chapter 8.2 of the book.
 
-    jaxvision prepare dogs-vs-cats DOWNLOADED --to data/cats_vs_dogs_small
+    jaxvision prepare dogs-vs-cats DOWNLOADED data/cats_vs_dogs_small
     jaxvision train dogs-vs-cats/scratch
     jaxvision train dogs-vs-cats/augmented
+
+DOWNLOADED is Kaggle's train.zip or its folder of cat.0.jpg, dog.0.jpg, ...
 """
 
 from dataclasses import replace
@@ -15,6 +17,7 @@ SCRATCH = Run(
     model=Model("convnet-dogs-vs-cats"),
     phases=(Phase(epochs=30),),
 )
+"""A convnet from scratch: it overfits from about epoch ten on."""
 
 AUGMENTED = replace(
     SCRATCH,
@@ -23,3 +26,4 @@ AUGMENTED = replace(
     model=Model("convnet-dogs-vs-cats", {"dropout": 0.5}),
     phases=(Phase(epochs=100),),
 )
+"""The same with flips, rotations, zooms and dropout: it goes on learning where `scratch` overfits."""

@@ -27,7 +27,7 @@ from jaxvision.config import (
     Run,
     Schedule,
 )
-from jaxvision.errors import ConfigError, DataError, NonFiniteLoss, RunFolderError, UserError
+from jaxvision.errors import ConfigError, DataError, NonFiniteLossError, RunFolderError, UserError
 from jaxvision.experiments import list_experiments, load_run
 from jaxvision.serialize import from_json, to_json
 
@@ -67,7 +67,7 @@ __all__ = [
     "Log",
     "Loss",
     "Model",
-    "NonFiniteLoss",
+    "NonFiniteLossError",
     "Optimizer",
     "Phase",
     "Result",

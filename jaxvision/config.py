@@ -45,7 +45,7 @@ class Data:
     limit_test: Count | None = None
     """Test on this many examples, drawn at random by split_seed."""
     residence: Literal["auto", "device", "stream"] = "auto"
-    """Decoded pictures stay on the device as uint8 (device), come batch by batch (stream), or as resident_mb decides."""
+    """Decoded pictures stay on the device (device), come batch by batch (stream), or as resident_mb decides (auto)."""
     resident_mb: Count = 2048
     """With residence=auto: a part of up to this many MB (2**20 bytes) decoded stays on the device."""
     shuffle: bool = True

@@ -20,7 +20,7 @@ class RunFolderError(UserError):
     """A run folder is missing, taken or damaged."""
 
 
-class NonFiniteLoss(UserError):
+class NonFiniteLossError(UserError):
     """Training produced a loss that is not a finite number."""
 
 

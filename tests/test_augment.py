@@ -108,7 +108,8 @@ def test_brightness_and_contrast_reach_as_far_as_they_say():
     assert_fills(np.ptp(contrast, axis=(1, 2, 3)), 25, 75)
     np.testing.assert_allclose(contrast.mean(axis=(1, 2, 3)), 125, atol=1e-3)
     bright = augment.random_brightness(jax.random.key(0), images, factor=1.0)
-    assert bright.min() == 0 and bright.max() == 255
+    assert bright.min() == 0
+    assert bright.max() == 255
 
 
 EVERYTHING = Augment("both", 0.1, 0.2, 0.1, 0.2, 0.2, 2, 0.4, 1.0)
@@ -123,7 +124,9 @@ def test_the_key_decides_everything_and_pictures_differ(settings):
         np.testing.assert_array_equal(a, b)
     assert not np.array_equal(first.inputs, other.inputs)
     assert all(not np.allclose(first.inputs[0], picture, atol=1) for picture in first.inputs[1:])
-    assert first.inputs.dtype == jnp.float32 and first.inputs.min() >= 0 and first.inputs.max() <= 255
+    assert first.inputs.dtype == jnp.float32
+    assert first.inputs.min() >= 0
+    assert first.inputs.max() <= 255
     np.testing.assert_array_equal(first.valid, batch.valid)
 
 
@@ -148,7 +151,8 @@ def test_a_mask_moves_with_its_picture():
     settings = Augment("both", 0.1, 0.2, 0.1, crop_padding=3)
     out = augmented(jax.random.key(0), batch, settings, num_classes=3)
     picture, moved = np.asarray(out.inputs[..., 0]), np.asarray(out.target)
-    assert moved.dtype == np.int32 and set(np.unique(moved)) == {0, 1, 2}
+    assert moved.dtype == np.int32
+    assert set(np.unique(moved)) == {0, 1, 2}
     assert (moved != mask).mean() > 0.3
     # Between two regions the picture blends and the mask picks one; everywhere else they tell the same.
     np.testing.assert_array_less(np.abs(picture - 100 * moved), 151)
@@ -170,7 +174,8 @@ def test_soft_targets_say_how_much_of_each_picture_is_shown(settings):
     )
     out = augmented(jax.random.key(0), batch, settings, num_classes=count)
     images, target = np.asarray(out.inputs), np.asarray(out.target)
-    assert target.dtype == np.float32 and target.shape == (count, count)
+    assert target.dtype == np.float32
+    assert target.shape == (count, count)
     np.testing.assert_allclose(target.sum(axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), target @ value, rtol=1e-4, atol=1e-3)
     assert (target > 0).sum(axis=1).max() == 2
@@ -200,7 +205,7 @@ def test_pictures_one_pixel_wide_stay_within_their_values(size):
 def test_what_cannot_be_augmented_is_named():
     batch, key = noise(), jax.random.key(0)
     masks = batch._replace(target=np.zeros((8, 20, 27), np.int32))
-    with pytest.raises(ConfigError, match="mixup=0.2"):
+    with pytest.raises(ConfigError, match=r"mixup=0\.2"):
         augment_batch(key, masks, Augment(mixup=0.2), num_classes=3)
     with pytest.raises(ConfigError, match=r"masks \(8, 10, 27\)"):
         augment_batch(key, batch._replace(target=np.zeros((8, 10, 27), np.int32)), BOOK, num_classes=3)

@@ -89,9 +89,9 @@ def test_public_functions_have_docstrings_and_files_are_small():
     for module, tree in modules().items():
         assert ast.get_docstring(tree), f"jaxvision.{module} has no docstring"
         for node in tree.body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                if not ast.get_docstring(node):
-                    missing.append(f"jaxvision.{module}.{node.name}")
+            is_public = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+            if is_public and not ast.get_docstring(node):
+                missing.append(f"jaxvision.{module}.{node.name}")
     assert not missing
     assert not [p.name for p in PACKAGE.rglob("*.py") if p.name == "utils.py" or len(p.read_text().splitlines()) > 350]
 

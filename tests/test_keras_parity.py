@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from keras_reference import run as keras
 
 from jaxvision.config import Model, Phase, Run
 from jaxvision.models import create_model
@@ -14,7 +15,6 @@ from jaxvision.train.state import init_state
 from jaxvision.train.step import make_gradients, make_train_step
 from jaxvision.train.task import make_task
 from jaxvision.types import Batch
-from keras_reference import run as keras
 
 SHAPES = {
     "dense-mnist": ((28, 28, 1), 10),
@@ -100,7 +100,7 @@ def _at(state, theirs, step):
 
 
 def test_each_step_from_the_same_state_equals_keras(training):
-    name, run, task, optimizer, graph, state, batches, theirs = training
+    _name, run, task, optimizer, graph, state, batches, theirs = training
     train_step = make_train_step(graph, task, optimizer, run, task.num_outputs)
     gradients = jax.jit(make_gradients(graph, task, run))
     for step, batch in enumerate(batches):

@@ -85,7 +85,9 @@ def test_max_pool_equals_reduce_window_ties_included(window, strides, padding):
     weights = normal(3, *theirs(x).shape)
     np.testing.assert_array_equal(ours(x), theirs(x))
     np.testing.assert_allclose(
-        jax.grad(lambda x: jnp.sum(ours(x) * weights))(x), jax.grad(lambda x: jnp.sum(theirs(x) * weights))(x), rtol=1e-6
+        jax.grad(lambda x: jnp.sum(ours(x) * weights))(x),
+        jax.grad(lambda x: jnp.sum(theirs(x) * weights))(x),
+        rtol=1e-6,
     )
 
 

@@ -219,13 +219,19 @@ def test_a_killed_run_leaves_no_dataset_and_the_next_one_cleans_up(how, flat, tm
     assert tree(tmp_path) == {f"out/{path}": content for path, content in expected(flat).items()}
 
 
-def test_the_books_subset_of_the_real_pictures(shared_data, tmp_path):
-    report = prepare_dogs_vs_cats(shared_data / "dogs-vs-cats", tmp_path / "small", test=0, link="symlink")
-    assert report.counts == {"train": {"cat": 1000, "dog": 1000}, "validation": {"cat": 500, "dog": 500}}
+def test_a_subset_of_the_real_pictures(shared_data, tmp_path):
+    flat = tmp_path / "train"
+    flat.mkdir()
+    for label in ("cat", "dog"):
+        for number in range(1400):
+            real = shared_data / "dogs-vs-cats" / "train" / f"{label}.{number + 100}.jpg"
+            (flat / f"{label}.{number}.jpg").symlink_to(real)
+    report = prepare_dogs_vs_cats(tmp_path, tmp_path / "small", train=900, test=0, link="symlink")
+    assert report.counts == {"train": {"cat": 900, "dog": 900}, "validation": {"cat": 500, "dog": 500}}
     cats = sorted(int(path.name.split(".")[1]) for path in (tmp_path / "small/validation/cat").iterdir())
-    assert cats == list(range(1000, 1500))
-    message = refused("2000 of the 5000", shared_data / "dogs-vs-cats", tmp_path / "book")
-    assert "cat.1500.jpg" in message
+    assert cats == list(range(900, 1400))
+    message = refused("2200 of the 5000", tmp_path, tmp_path / "book")
+    assert "cat.1400.jpg" in message
     assert not (tmp_path / "book").exists()
 
 

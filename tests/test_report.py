@@ -1,6 +1,7 @@
 """Curves, previews and collected results."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from PIL import Image
 
 from jaxvision.config import Augment, Data, Phase, Run
 from jaxvision.errors import RunFolderError
-from jaxvision.report.curves import draw_curves, plot_curves
+from jaxvision.experiments import load_run
+from jaxvision.figures.curves import draw_curves, plot_curves
+from jaxvision.models import model_options
 from jaxvision.report.preview import augmented_versions, draw_preview
 from jaxvision.report.results import collect_results, measured_line, read_results, results_table
 from jaxvision.train.folder import write_config, write_json
@@ -110,20 +113,37 @@ def test_results_are_collected_with_mean_and_deviation(tmp_path):
     assert document["runs"][0]["images_per_second"] == 120.0
     assert document["runs"][0]["peak"] == {"validation/accuracy": 0.8}
     assert document["runs"][0]["last"]["validation/accuracy"] == 0.7
-    assert document["command"] == "jaxvision train m --seed 0"
     expected = "measured: test accuracy 0.9900 +- 0.0100 (3 seeds, 3 epochs, 9 min each, 2-core Intel Xeon)"
     assert measured_line(document) == expected
     write_json(tmp_path / "m.json", document)
     assert measured_line(read_results(tmp_path)["m"]) == expected
-    table = results_table(tmp_path, {"m": {"book": "0.991"}}).splitlines()
-    assert table[0].startswith("| experiment | book | measured here | seeds |")
+    table = results_table(read_results(tmp_path), {"m": {"book": "0.991"}}).splitlines()
+    assert table[0].startswith("| experiment | book | ours here | seeds |")
     assert table[2] == "| `m` | 0.991 | test accuracy 0.9900 +- 0.0100 | 3 | 3 | 9 min | 2-core Intel Xeon |"
 
 
 def test_one_run_without_test_part(tmp_path):
     document = collect_results([finished(tmp_path / "a", 0, seconds=40)])
     assert document["std"] is None
-    assert measured_line(document) == "measured: validation accuracy 0.8000 (1 seed, 3 epochs, 40 s, 2-core Intel Xeon)"
+    expected = "measured: validation accuracy 0.8000, highest 0.8000 (1 seed, 3 epochs, 40 s, 2-core Intel Xeon)"
+    assert measured_line(document) == expected
+    noted = collect_results([tmp_path / "a"], note="beside other work")
+    assert measured_line(noted) == expected.replace("Xeon)", "Xeon, beside other work)")
+
+
+def test_the_command_repeats_the_run(tmp_path):
+    run = load_run("mnist-best")
+    changed = replace(
+        run,
+        seed=5,
+        data=replace(run.data, path="/somewhere"),
+        phases=(replace(run.phases[0], epochs=7),),
+        model=replace(run.model, options={**model_options("convnet-mnist"), "dropout": 0.1}),
+    )
+    document = collect_results([finished(tmp_path / "a", 5, run=changed)])
+    assert document["command"] == (
+        "jaxvision train mnist-best --seed SEED --model.options.dropout 0.1 --phases.0.epochs 7"
+    )
 
 
 def test_runs_that_are_no_repeats_are_refused(tmp_path):

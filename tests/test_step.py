@@ -76,7 +76,7 @@ def test_one_logit_is_a_sigmoid_over_two_classes():
 
 
 def test_padding_does_not_count():
-    train_step, eval_step, state = build(RUN)
+    _train_step, eval_step, state = build(RUN)
     batch = a_batch()
     padded = jax.tree.map(lambda x: np.concatenate([x, np.zeros_like(x[:2])]), batch)
     counted = [eval_step(state.params, state.stats, Totals.zero(), b).compute() for b in (batch, padded)]
@@ -92,7 +92,7 @@ def test_totals_over_batches_are_those_of_the_whole():
     for part in (jax.tree.map(lambda x: x[:4], batch), jax.tree.map(lambda x: x[4:], batch)):
         parts = eval_step(state.params, state.stats, parts, part)
     assert whole.compute() == pytest.approx(parts.compute(), rel=1e-6)
-    assert float(parts.count) == 6
+    assert float(parts.examples) == 6
 
 
 @pytest.mark.parametrize("pieces", [2, 4])
@@ -102,7 +102,7 @@ def test_accumulation_gives_the_same_step(pieces):
     split, split_loss = after_steps(replace(RUN, accumulate=pieces), a_batch())
     same(plain.params, split.params, rtol=1e-5, atol=1e-7)
     assert float(plain_loss) == pytest.approx(float(split_loss), rel=1e-5)
-    assert float(split.totals.count) == 18
+    assert float(split.totals.examples) == 18
 
 
 def test_moving_average_follows_its_formula_and_leaves_training_alone():
@@ -121,7 +121,9 @@ def test_moving_average_follows_its_formula_and_leaves_training_alone():
 
 def test_randomness_is_a_function_of_seed_and_step():
     run = replace(
-        RUN, model=Model("convnet-mnist", {"features": (4,), "dropout": 0.5}), augment=Augment(rotation=0.1, flip="both")
+        RUN,
+        model=Model("convnet-mnist", {"features": (4,), "dropout": 0.5}),
+        augment=Augment(rotation=0.1, flip="both"),
     )
     one, again, other = (after_steps(replace(run, seed=seed), a_batch())[0] for seed in (0, 0, 1))
     same(one.params, again.params, rtol=0)

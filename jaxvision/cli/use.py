@@ -99,11 +99,13 @@ class ResultsArguments:
     """Run folders."""
     out: str
     """The file to write, usually experiments/results/NAME.json."""
+    note: str | None = None
+    """Circumstances a reader must know, such as other work on the machine meanwhile."""
 
 
 def results_command(argv: list[str]) -> None:
-    """jaxvision results RUN... --out FILE"""
+    """jaxvision results RUN... --out FILE [--note TEXT]"""
     arguments = tyro.cli(ResultsArguments, args=argv, prog="jaxvision results")
-    document = collect_results(arguments.runs)
+    document = collect_results(arguments.runs, note=arguments.note)
     write_json(arguments.out, document)
     print(f"{document['name']}: {measured_line(document)}")

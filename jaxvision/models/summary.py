@@ -4,12 +4,13 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-Path = tuple[str | int, ...]
+Path = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,15 @@ class Summary:
         for row in self.layers:
             trainable = "-" if not row.trainable + row.frozen else "yes" if row.trainable else "no"
             rows.append(
-                (f"{row.path} ({row.kind})", _shape_text(row.output_shape), f"{row.trainable + row.frozen:,}", trainable)
+                (
+                    f"{row.path} ({row.kind})",
+                    _shape_text(row.output_shape),
+                    f"{row.trainable + row.frozen:,}",
+                    trainable,
+                )
             )
         widths = [max(len(line[column]) for line in (head, *rows)) for column in range(4)]
-        lines = [
-            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in (head, *rows)
-        ]
+        lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in (head, *rows)]
         rule = "-" * max(map(len, lines))
         totals = [
             f"Total parameters: {self.total_params:,} ({self.total_params * 4 / 2**20:.2f} MB in float32)",
@@ -80,7 +84,9 @@ def summarize(model: nnx.Module, input_shape: tuple[int, ...]) -> Summary:
         if any(other[: len(path)] == path and other != path for other, _ in outputs):
             continue  # a container: its layers have rows of their own
         trainable, frozen = _count(modules[path])
-        rows.append(LayerRow("/".join(map(str, path)), type(modules[path]).__name__, tuple(shape[1:]), trainable, frozen))
+        rows.append(
+            LayerRow("/".join(map(str, path)), type(modules[path]).__name__, tuple(shape[1:]), trainable, frozen)
+        )
     return Summary(type(model).__name__, tuple(input_shape), tuple(rows), *_count(model))
 
 
@@ -104,11 +110,11 @@ def _recorded_calls(model: nnx.Module, outputs: list[tuple[Path, tuple[int, ...]
 
     try:
         for kind, original in originals.items():
-            kind.__call__ = recording(original)
+            kind.__call__ = recording(original)  # type: ignore[method-assign]
         yield
     finally:
         for kind, original in originals.items():
-            kind.__call__ = original
+            kind.__call__ = original  # type: ignore[method-assign]
 
 
 def _count(module: nnx.Module) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """Computing in one type while parameters stay float32."""
 
-import jax
 import jax.numpy as jnp
 
 

@@ -23,7 +23,11 @@ def _windows(x: jax.Array, window: tuple[int, int], strides: tuple[int, int], pa
 
 
 def max_pool(
-    x: jax.Array, window: tuple[int, int] = (2, 2), *, strides: tuple[int, int] | None = None, padding: Padding = "VALID"
+    x: jax.Array,
+    window: tuple[int, int] = (2, 2),
+    *,
+    strides: tuple[int, int] | None = None,
+    padding: Padding = "VALID",
 ) -> jax.Array:
     """Maximum over windows: (B, H, W, C) -> (B, H', W', C), same dtype. A tie's gradient goes to the first maximum.
 
@@ -66,7 +70,11 @@ def _max_pool_disjoint_jvp(window: tuple[int, int], primals, tangents):
 
 
 def average_pool(
-    x: jax.Array, window: tuple[int, int] = (2, 2), *, strides: tuple[int, int] | None = None, padding: Padding = "VALID"
+    x: jax.Array,
+    window: tuple[int, int] = (2, 2),
+    *,
+    strides: tuple[int, int] | None = None,
+    padding: Padding = "VALID",
 ) -> jax.Array:
     """Mean over windows: (B, H, W, C) -> (B, H', W', C), same dtype. Padding is not counted, as in Keras."""
     strides = strides or window

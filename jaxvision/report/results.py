@@ -7,15 +7,17 @@ No number about accuracy or time is typed by hand anywhere: README and experimen
 import json
 import os
 import re
-import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
+from jaxvision.config import Run
 from jaxvision.errors import RunFolderError
+from jaxvision.experiments import list_experiments
+from jaxvision.models import model_options
 from jaxvision.serialize import to_json
 from jaxvision.train.folder import read_config, read_lines, read_metrics
 from jaxvision.train.result import duration, read_result
@@ -25,11 +27,14 @@ Document = dict[str, Any]
 PARTS = ("train", "validation", "test")
 
 
-def collect_results(run_dirs: Sequence[str | os.PathLike[str]]) -> Document:
+def collect_results(run_dirs: Sequence[str | os.PathLike[str]], *, note: str | None = None) -> Document:
     """One document about finished runs that differ in nothing but their seed.
 
-    Returns: {name, command, machine, versions, date, runs, mean, std}. Each of `runs` has seed, epochs, best_epoch,
-      train, validation and test metrics of the best checkpoint, `last` (metrics of the last epoch), `peak` (highest
+    Args:
+      note: circumstances a reader must know, such as other work on the machine meanwhile.
+
+    Returns: {name, command, note, machine, versions, date, runs, mean, std}. Each of `runs` has seed, epochs,
+      best_epoch, train, validation and test metrics of the best checkpoint, `last` (metrics of the last epoch), `peak` (highest
       validation accuracy of any epoch), seconds and images_per_second. mean and std (sample, n - 1; null for one run)
       are over runs.
 
@@ -44,7 +49,8 @@ def collect_results(run_dirs: Sequence[str | os.PathLike[str]]) -> Document:
     environment = _environment(folders[0])
     return {
         "name": read_config(folders[0]).name,
-        "command": _command(environment["command"]),
+        "command": _command(read_config(folders[0])),
+        "note": note,
         "machine": _machine(environment),
         "versions": {"python": environment["python"], **environment["packages"]},
         "date": environment["started"][:10],
@@ -68,22 +74,35 @@ def measured_line(document: Document) -> str:
         f"{_epochs(document)} epoch{'s' * (_epochs(document) != '1')}",
     ]
     parts += [f"{_time_each(document)}{' each' if seeds > 1 else ''}", document["machine"]]
+    parts += [document["note"]] if document["note"] else []
     return f"measured: {_headline(document)} ({', '.join(parts)})"
 
 
-def results_table(folder: str | os.PathLike[str], references: Mapping[str, Mapping[str, str]] | None = None) -> str:
-    """A Markdown table of the documents in a folder.
+def read_references(folder: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
+    """What others measured, {experiment: {column: value}}: the book (book.json), peers run here (the other files)."""
+    folder = Path(folder)
+    references = {
+        name: {"book": value} for name, value in json.loads((folder / "book.json").read_text())["accuracy"].items()
+    }
+    for file in sorted(folder.glob("*.json")):
+        if file.name != "book.json":
+            document = json.loads(file.read_text())
+            mean, std = (document[kind]["test"]["accuracy"] for kind in ("mean", "std"))
+            value = f"test {mean:.4f} +- {std:.4f} ({document['peer']}, {len(document['runs'])} seeds)"
+            references.setdefault(document["experiment"], {})["Keras here"] = value
+    return references
 
-    references: for an experiment's name, what others measured, by column: {"mnist": {"book": "0.991"}}.
-    """
-    references = references or {}
+
+def results_table(results: Mapping[str, Document], references: Mapping[str, Mapping[str, str]]) -> str:
+    """A Markdown table of `read_results` beside `read_references`, a row an experiment."""
     others = list(dict.fromkeys(column for values in references.values() for column in values))
-    head = ["experiment", *others, "measured here", "seeds", "epochs", "time each", "machine"]
+    head = ["experiment", *others, "ours here", "seeds", "epochs", "time each", "machine"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name, document in read_results(folder).items():
+    for name, document in results.items():
         reference = [references.get(name, {}).get(column, "") for column in others]
         cells = [f"`{name}`", *reference, _headline(document), str(len(document["runs"])), _epochs(document)]
-        lines.append("| " + " | ".join([*cells, _time_each(document), document["machine"]]) + " |")
+        machine = document["machine"] + (f" ({document['note']})" if document["note"] else "")
+        lines.append("| " + " | ".join([*cells, _time_each(document), machine]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -132,10 +151,34 @@ def _environment(folder: epath.Path) -> Document:
     return json.loads(path.read_text())
 
 
-def _command(argv: Sequence[str]) -> str:
-    program = Path(argv[0])
-    is_ours = program.name in ("jaxvision", "__main__.py")
-    return shlex.join(["jaxvision" if is_ours else f"python {program.name}", *argv[1:]]).replace("'", "")
+def _command(run: Run) -> str:
+    """The command that repeats the run: its experiment's name and the fields that differ, but for seed and place."""
+    experiment = list_experiments().get(run.name)
+    words = ["jaxvision", "train", run.name, "--seed", "SEED"]
+    if experiment is not None:
+        named, actual = (dict(_fields(_with_all_options(value))) for value in (experiment.run, run))
+        for field, value in actual.items():
+            if field not in ("seed", "data.path") and named.get(field) != value:
+                words += [f"--{field.replace('_', '-')}", str(value)]
+    return " ".join(words)
+
+
+def _with_all_options(run: Run) -> Document:
+    document = json.loads(to_json(run))
+    options = model_options(run.model.name) | run.model.options
+    document["model"]["options"] = json.loads(json.dumps(options))
+    return document
+
+
+def _fields(document: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of nested objects and of lists of objects, by its dotted path, as the command line names it."""
+    if isinstance(document, list) and document and isinstance(document[0], dict):
+        document = {str(index): item for index, item in enumerate(document)}
+    if not isinstance(document, dict):
+        yield path, document
+        return
+    for name, value in document.items():
+        yield from _fields(value, f"{path}.{name}" if path else name)
 
 
 def _machine(environment: Document) -> str:
@@ -157,12 +200,15 @@ def _over_runs(runs: Sequence[Document], combine: Any) -> Document:
 
 
 def _headline(document: Document) -> str:
-    """The number a run is judged by: accuracy on the test part, or else validation accuracy at the best checkpoint."""
+    """The number a run is judged by: accuracy of the best checkpoint on the test part, or else on the validation part
+    (and then the highest validation accuracy of any epoch too)."""
     for part in ("test", "validation", "train"):
         if document["mean"][part] is not None:
             mean = document["mean"][part]["accuracy"]
             spread = f" +- {document['std'][part]['accuracy']:.4f}" if document["std"] else ""
-            return f"{part} accuracy {mean:.4f}{spread}"
+            peak = document["mean"]["peak"]
+            highest = f", highest {peak['validation/accuracy']:.4f}" if part == "validation" and peak else ""
+            return f"{part} accuracy {mean:.4f}{spread}{highest}"
     raise RunFolderError(f"results of {document['name']}: no part was measured.")
 
 

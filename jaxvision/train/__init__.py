@@ -1,0 +1,1 @@
+"""Training: from a run to a run folder."""

@@ -17,7 +17,7 @@ class BestMetric:
     def is_improved(self, metrics: dict[str, float]) -> bool:
         """Whether these metrics beat all before them; equal values do not, so the earliest of equals is kept."""
         if self._monitor is None:
-            return True
+            return True  # what is latest is kept
         value = self._sign * metrics[self._monitor]
         improved = value > self._best
         self._best = value if improved else self._best
@@ -25,7 +25,7 @@ class BestMetric:
 
     def should_stop(self, metrics: dict[str, float]) -> bool:
         """To be asked once an epoch: whether `patience` epochs passed without an improvement by `min_delta`."""
-        if self._early_stop.patience is None:
+        if self._monitor is None or self._early_stop.patience is None:
             return False
         value = self._sign * metrics[self._monitor]
         if value > self._best_to_beat + self._early_stop.min_delta:

@@ -15,6 +15,7 @@ from jaxvision.config import Run
 from jaxvision.errors import RunFolderError
 from jaxvision.models import abstract_model, create_model
 from jaxvision.serialize import from_json, to_json
+from jaxvision.train.state import partition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +32,7 @@ class ModelCard:
         make = abstract_model if abstract else create_model
         dtype = jnp.dtype(self.run.precision)
         options = self.run.model.options
-        return make(
-            self.run.model.name, self.image_shape, self.num_outputs, seed=self.run.seed, dtype=dtype, **options
-        )
+        return make(self.run.model.name, self.image_shape, self.num_outputs, seed=self.run.seed, dtype=dtype, **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +95,7 @@ def restore_best(run_dir: str | os.PathLike[str]) -> RestoredRun:
             num_outputs=document["num_outputs"],
         )
         model = card.build(abstract=True)
-        graph, params, stats = nnx.split(model, nnx.Param, ...)
+        graph, params, stats = partition(model)
         # On the first device of this machine, whatever the run was trained on.
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         template = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), _pure(params, stats))

@@ -5,10 +5,11 @@ import os
 from flax import nnx
 
 from jaxvision.config import Data
-from jaxvision.data import Feed, open_dataset, open_feed
-from jaxvision.errors import ConfigError
-from jaxvision.train.checkpoint import restore_best
+from jaxvision.data import Dataset, Feed, open_dataset, open_feed
+from jaxvision.errors import ConfigError, DataError
+from jaxvision.train.checkpoint import ModelCard, restore_best
 from jaxvision.train.metrics import Totals
+from jaxvision.train.state import partition
 from jaxvision.train.step import EvalStep, make_eval_step
 from jaxvision.train.task import make_task
 
@@ -34,15 +35,27 @@ def evaluate(run_dir: str | os.PathLike[str], *, part: str = "test", data: Data 
     run = restored.card.run
     dataset = open_dataset(data or run.data)
     parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
-    if parts.get(part) is None:
+    chosen = parts.get(part)
+    if chosen is None:
         there = ", ".join(name for name, value in parts.items() if value is not None)
         raise ConfigError(f"part: this data has no part {part!r} to evaluate on. It has: {there}.")
-    graph, params, stats = nnx.split(restored.model, nnx.Param, ...)
+    _require_same(dataset, restored.card)
+    graph, params, stats = partition(restored.model)
     feed = open_feed(
-        parts[part],
+        chosen,
         batch_size=run.evaluation.batch_size or run.data.batch_size,
         seed=None,
         residence=run.data.residence,
         resident_mb=run.data.resident_mb,
     )
     return evaluate_feed(make_eval_step(graph, make_task(run, len(dataset.class_names))), params, stats, feed)
+
+
+def _require_same(dataset: Dataset, card: ModelCard) -> None:
+    """Other data must mean the same by its labels and have pictures of the model's shape."""
+    for what, received, expected in (
+        ("classes", dataset.class_names, card.class_names),
+        ("pictures of shape", dataset.image_shape, card.image_shape),
+    ):
+        if received != expected:
+            raise DataError(f"this run was trained on {what} {expected}. Received: data with {what} {received}")

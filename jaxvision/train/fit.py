@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from flax import nnx
 
 from jaxvision.config import Run
 from jaxvision.data import Dataset, Feed, open_dataset, open_feed
 from jaxvision.data.parts import Part
 from jaxvision.errors import ConfigError
-from jaxvision.report.curves import draw_curves
+from jaxvision.figures.curves import draw_curves
 from jaxvision.serialize import check
 from jaxvision.train.checkpoint import BestCheckpoint, ModelCard, restore_best
 from jaxvision.train.evaluate import evaluate_feed
@@ -20,6 +19,7 @@ from jaxvision.train.folder import new_run_folder, read_metrics, write_config, w
 from jaxvision.train.log import RunLog
 from jaxvision.train.loop import Training
 from jaxvision.train.result import Result, write_result
+from jaxvision.train.state import partition
 from jaxvision.train.step import make_eval_step
 from jaxvision.train.task import make_task
 
@@ -45,7 +45,7 @@ def fit(
 
     Raises:
       UserError: something in the run or the data is wrong; raised before the run folder is made, except for
-        NonFiniteLoss (the last good checkpoint stays) and pictures found broken while streaming.
+        NonFiniteLossError (the last good checkpoint stays) and pictures found broken while streaming.
     """
     started = time.perf_counter()
     run = check(run)
@@ -63,7 +63,10 @@ def fit(
     write_config(folder, run)
     write_environment(folder, run, fingerprint=dataset.fingerprint)
     total_steps = train_feed.steps_per_epoch * sum(phase.epochs for phase in run.phases)
-    with BestCheckpoint(folder, card) as checkpoint, RunLog(folder, run, total_steps=total_steps, progress=progress) as log:
+    with (
+        BestCheckpoint(folder, card) as checkpoint,
+        RunLog(folder, run, total_steps=total_steps, progress=progress) as log,
+    ):
         training = Training(
             run,
             model=model,
@@ -77,7 +80,7 @@ def fit(
         stop_reason = training.train()
 
     best = restore_best(folder)
-    graph, params, stats = nnx.split(best.model, nnx.Param, ...)
+    graph, params, stats = partition(best.model)
     eval_step = make_eval_step(graph, task)
     records = read_metrics(folder)
     at_best = next(record for record in records if record["step"] >= best.step and "train/loss" in record)
@@ -110,7 +113,12 @@ def _feed(part: Part, run: Run, *, training: bool = False) -> Feed:
     else:
         batch_size, seed = run.evaluation.batch_size or run.data.batch_size, None
     return open_feed(
-        part, batch_size=batch_size, seed=seed, residence=run.data.residence, resident_mb=run.data.resident_mb
+        part,
+        batch_size=batch_size,
+        seed=seed,
+        residence=run.data.residence,
+        resident_mb=run.data.resident_mb,
+        shuffle=run.data.shuffle,
     )
 
 

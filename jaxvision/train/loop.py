@@ -4,21 +4,19 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 
-import jax
-import jax.numpy as jnp
 import optax
 from flax import nnx
 
 from jaxvision.config import Run
 from jaxvision.data import Feed
-from jaxvision.errors import NonFiniteLoss
+from jaxvision.errors import NonFiniteLossError
 from jaxvision.train.best import BestMetric
 from jaxvision.train.checkpoint import BestCheckpoint
 from jaxvision.train.evaluate import evaluate_feed
 from jaxvision.train.log import RunLog
 from jaxvision.train.metrics import Totals
 from jaxvision.train.optimizer import LearningRate, make_optimizer
-from jaxvision.train.state import TrainState, evaluated_params, init_state
+from jaxvision.train.state import evaluated_params, init_state
 from jaxvision.train.step import TrainStep, make_eval_step, make_train_step
 from jaxvision.train.task import Task
 from jaxvision.types import Batch
@@ -51,7 +49,7 @@ class Training:
         """Trains all phases. Returns why it stopped: "completed" or "early_stop".
 
         Raises:
-          NonFiniteLoss: the loss of a step or an epoch is NaN or infinite. Checkpoints saved before stay.
+          NonFiniteLossError: the loss of a step or an epoch is NaN or infinite. Checkpoints saved before stay.
         """
         for number, phase in enumerate(self._run.phases):
             optimizer, learning_rate = make_optimizer(phase, self._train_feed.steps_per_epoch)
@@ -114,7 +112,7 @@ class Training:
     def _require_finite(self, loss: float, phase: int, epoch: int) -> None:
         if not math.isfinite(loss):
             settings = self._run.phases[phase].optimizer
-            raise NonFiniteLoss(
+            raise NonFiniteLossError(
                 f"the training loss is {loss} in epoch {epoch} (by step {self.step}); training stopped. The last good"
                 f" checkpoint stays: {self._checkpoint.describe()}. Lower"
                 f" phases.{phase}.optimizer.learning_rate (it is {settings.learning_rate:g}) or set"

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvision.types import Array
+
 
 class Totals(NamedTuple):
     """Sums over valid examples, float32 scalars: how many, their losses, how many were classified rightly.
@@ -13,7 +15,7 @@ class Totals(NamedTuple):
     Whole numbers are exact up to 2**24 examples.
     """
 
-    count: jax.Array
+    examples: jax.Array
     loss: jax.Array
     correct: jax.Array
 
@@ -21,18 +23,18 @@ class Totals(NamedTuple):
     def zero(cls) -> "Totals":
         return cls(*(jnp.zeros((), jnp.float32) for _ in cls._fields))
 
-    def add(self, *, losses: jax.Array, correct: jax.Array, valid: jax.Array) -> "Totals":
+    def add(self, *, losses: jax.Array, correct: jax.Array, valid: Array) -> "Totals":
         """Adds a batch: losses float32 (B,), correct bool (B,), valid bool (B,)."""
         return Totals(
-            self.count + jnp.sum(valid, dtype=jnp.float32),
+            self.examples + jnp.sum(valid, dtype=jnp.float32),
             self.loss + jnp.sum(jnp.where(valid, losses, 0.0)),
             self.correct + jnp.sum(correct & valid, dtype=jnp.float32),
         )
 
     def compute(self) -> dict[str, float]:
         """Means over the examples, on the host: {"loss": ..., "accuracy": ...}. Waits for the device."""
-        count, loss, correct = (float(np.asarray(value)) for value in self)
-        return {"loss": loss / count, "accuracy": correct / count}
+        examples, loss, correct = (float(np.asarray(value)) for value in self)
+        return {"loss": loss / examples, "accuracy": correct / examples}
 
 
 def predicted_class(logits: jax.Array) -> jax.Array:

@@ -39,11 +39,21 @@ def _scaling(settings: Optimizer) -> optax.GradientTransformation:
         case "rmsprop":
             return optax.scale_by_rms(settings.rho, settings.epsilon, initial_scale=0.0, eps_in_sqrt=True)
         case "adam" | "adamw":
-            return optax.scale_by_adam(settings.beta_1, settings.beta_2, settings.epsilon)
+            return _promoting(optax.scale_by_adam(settings.beta_1, settings.beta_2, settings.epsilon))
         case "sgd" if settings.momentum:
             return optax.trace(settings.momentum, nesterov=settings.nesterov)
         case "sgd":
             return optax.identity()
+
+
+def _promoting(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same under `jax_numpy_dtype_promotion=strict`, which optax' Adam breaks (a float to an integer power)."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        with jax.numpy_dtype_promotion("standard"):
+            return transformation.update(updates, state, params)
+
+    return optax.GradientTransformation(transformation.init, update)
 
 
 def _kernels(params: Any) -> Any:

@@ -24,11 +24,17 @@ class TrainState(NamedTuple):
     totals: Totals
 
 
+def partition(model: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+    """A model as its graph (static), its parameters and its other variables; `nnx.merge` puts them together again."""
+    graph, params, stats = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
+    return graph, params, stats
+
+
 def init_state(
     model: nnx.Module, optimizer: optax.GradientTransformation, *, ema: bool
 ) -> tuple[nnx.GraphDef, TrainState]:
     """The model's graph (static) and the state before the first step. `model` itself is not changed by training."""
-    graph, params, stats = nnx.split(model, nnx.Param, ...)
+    graph, params, stats = partition(model)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

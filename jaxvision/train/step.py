@@ -11,7 +11,7 @@ from flax import nnx
 from jaxvision.augment import augment_batch
 from jaxvision.config import Run
 from jaxvision.train.metrics import Totals
-from jaxvision.train.state import TrainState
+from jaxvision.train.state import TrainState, partition
 from jaxvision.train.task import Task
 from jaxvision.types import Batch
 
@@ -32,7 +32,7 @@ def make_gradients(graph: nnx.GraphDef, task: Task, run: Run) -> Gradients:
         logits = model(batch.inputs, train=True, rngs=nnx.Rngs(dropout=key))
         losses = task.loss(logits, batch.target)
         totals = totals.add(losses=losses, correct=task.correct(logits, batch.target), valid=batch.valid)
-        _, _, stats = nnx.split(model, nnx.Param, ...)
+        _, _, stats = partition(model)
         return jnp.sum(jnp.where(batch.valid, losses, 0.0)) / count, (stats, totals)
 
     differentiate = jax.value_and_grad(batch_loss, has_aux=True)
@@ -45,9 +45,7 @@ def make_gradients(graph: nnx.GraphDef, task: Task, run: Run) -> Gradients:
         def add_piece(carry, piece):
             loss, stats, totals, grads = carry
             part, part_key = piece
-            (part_loss, (stats, totals)), part_grads = differentiate(
-                state.params, stats, totals, part, part_key, count
-            )
+            (part_loss, (stats, totals)), part_grads = differentiate(state.params, stats, totals, part, part_key, count)
             return (loss + part_loss, stats, totals, jax.tree.map(jnp.add, grads, part_grads)), None
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
@@ -74,7 +72,7 @@ def make_train_step(
         (loss, (stats, totals)), grads = gradients(state, batch, dropout_key)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema = None if state.ema is None else _moving_average(state.ema, params, run.ema_decay)
+        ema = None if run.ema_decay is None else _moving_average(state.ema, params, run.ema_decay)
         return TrainState(state.step + 1, params, stats, optimizer_state, ema, totals), loss
 
     return jax.jit(train_step, donate_argnums=0)

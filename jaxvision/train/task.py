@@ -38,6 +38,6 @@ def classification(loss: Loss, num_classes: int) -> Task:
     )
 
 
-def _is_correct(logits: jax.Array, target: jax.Array) -> jax.Array:
+def _is_correct(logits: jax.Array, target: Array) -> jax.Array:
     label = target if target.ndim == 1 else jnp.argmax(target, axis=-1)
     return predicted_class(logits) == label.astype(jnp.int32)

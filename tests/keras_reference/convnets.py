@@ -1,8 +1,8 @@
 """Keras' side of the parity tests: the book's models, their logits, and a training run with every state written down.
 
-    convnets.py INPUT OUTPUT MODEL        images, weight_0, ... -> logits
-    convnets.py INPUT OUTPUT MODEL STEPS  images (STEPS, B, ...), target (STEPS, B), weight_0, ... ->
-        loss (STEPS,), gradient_K_I of step K, weight_K_I and slot_K_I before step K (and after the last)
+convnets.py INPUT OUTPUT MODEL        images, weight_0, ... -> logits
+convnets.py INPUT OUTPUT MODEL STEPS  images (STEPS, B, ...), target (STEPS, B), weight_0, ... ->
+    loss (STEPS,), gradient_K_I of step K, weight_K_I and slot_K_I before step K (and after the last)
 """
 
 import sys
