@@ -73,7 +73,11 @@ def test_logits_equal_keras(name):
     assert sum(p.size for p in jax.tree.leaves(nnx.state(model, nnx.Param))) == theirs["parameters"]
 
 
-@pytest.fixture(scope="module", params=[("convnet-mnist", 64), ("convnet-dogs-vs-cats", 4)], ids=lambda p: p[0])
+@pytest.fixture(
+    scope="module",
+    params=[("convnet-mnist", 64), pytest.param(("convnet-dogs-vs-cats", 4), marks=pytest.mark.slow)],
+    ids=lambda p: p[0],
+)
 def training(request):
     """Our training step, and a Keras training of 20 steps on random pictures with every state written down."""
     name, batch_size = request.param

@@ -34,9 +34,9 @@ def collect_results(run_dirs: Sequence[str | os.PathLike[str]], *, note: str | N
       note: circumstances a reader must know, such as other work on the machine meanwhile.
 
     Returns: {name, command, note, machine, versions, date, runs, mean, std}. Each of `runs` has seed, epochs,
-      best_epoch, train, validation and test metrics of the best checkpoint, `last` (metrics of the last epoch), `peak` (highest
-      validation accuracy of any epoch), seconds and images_per_second. mean and std (sample, n - 1; null for one run)
-      are over runs.
+      best_epoch, train, validation and test metrics of the best checkpoint, `last` (those of the last epoch), `peak`
+      (highest validation accuracy of any epoch), seconds and images_per_second. mean and std (sample, n - 1; null for
+      one run) are over runs.
 
     Raises:
       RunFolderError: a folder without result, runs of different configurations, or the same seed twice.
