@@ -11,15 +11,6 @@ from jaxvision.config import Model, Run
 from jaxvision.errors import ConfigError, UserError
 from jaxvision.experiments import FOLDER, list_experiments, load_run
 
-BOOK_INPUTS = {
-    "dense-mnist": ((28, 28, 1), 10),
-    "convnet-mnist": ((28, 28, 1), 10),
-    "convnet-mnist-no-pooling": ((28, 28, 1), 10),
-    "convnet-dogs-vs-cats": ((180, 180, 3), 2),
-}
-"""Input shape and number of classes a model's summary is shown for where no data says otherwise."""
-
-
 @dataclass(frozen=True)
 class ListArguments:
     """List the named experiments with what was measured."""
@@ -86,6 +77,7 @@ def _run_or_model(name: str) -> Run:
 def _shape_and_classes(run: Run) -> tuple[tuple[int, int, int], int]:
     """Of the run's data where that is here, otherwise what the book uses the model with. Downloads nothing."""
     from jaxvision.data import open_dataset
+    from jaxvision.models.registry import BOOK_INPUTS
 
     known = BOOK_INPUTS.get(run.model.name)
     if run.data.source and not run.data.source.startswith("tfds:"):

@@ -21,6 +21,14 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
 }
 """Name -> builder(input_shape, num_classes, *, dtype, rngs, **options) -> model."""
 
+BOOK_INPUTS: dict[str, tuple[tuple[int, int, int], int]] = {
+    "dense-mnist": ((28, 28, 1), 10),
+    "convnet-mnist": ((28, 28, 1), 10),
+    "convnet-mnist-no-pooling": ((28, 28, 1), 10),
+    "convnet-dogs-vs-cats": ((180, 180, 3), 2),
+}
+"""Input shape and number of classes the book uses a model with; summaries are shown for these by default."""
+
 _NOT_OPTIONS = {"self", "input_shape", "num_classes", "dtype", "rngs"}
 
 

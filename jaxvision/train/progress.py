@@ -66,6 +66,8 @@ class Clock:
 
 
 class Bar:
+    """A progress bar on a terminal: steps, rate, loss, time left."""
+
     def __init__(self, console: Console, total_steps: int, start_step: int) -> None:
         self._start = start_step
         self._progress = Progress(
