@@ -1,6 +1,6 @@
 """Dogs against cats from a thousand pictures of each, chapter 8.2 of the book.
 
-    jaxvision prepare dogs-vs-cats DOWNLOADED data/cats_vs_dogs_small
+    jaxvision prepare dogs-vs-cats DOWNLOADED --to data/cats_vs_dogs_small
     jaxvision train dogs-vs-cats/scratch
     jaxvision train dogs-vs-cats/augmented
 

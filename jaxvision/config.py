@@ -81,7 +81,7 @@ class Model:
     """Which architecture, with which options."""
 
     name: str = "convnet-mnist"
-    """A name from `jaxvision list`, or package.module:Class of your own."""
+    """A name from `jaxvision list --all`, or package.module:Class of your own."""
     options: dict[str, Option] = field(default_factory=dict)
     """Keyword options of that model (width, dropout, ...); `jaxvision summary NAME --help` lists them."""
 

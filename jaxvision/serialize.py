@@ -189,8 +189,6 @@ def _augment_contradictions(run: Run) -> Iterator[Fault]:
     augment, size = run.augment, run.data.image_size
     if augment.mixup and augment.cutmix:
         yield "augment.cutmix", f"mixup and cutmix exclude each other. Received: {augment.mixup}, {augment.cutmix}"
-    if augment.zoom >= 1:
-        yield "augment.zoom", f"must be below 1, where the picture vanishes. Received: {augment.zoom}"
     if size is not None and augment.crop_padding >= min(size):
         yield (
             "augment.crop_padding",

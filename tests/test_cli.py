@@ -1,10 +1,12 @@
 """The command line: what it prints, what it leaves, its exit codes. In this process, but for imports."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
 
+import broken_pictures
 import numpy as np
 import pytest
 from PIL import Image
@@ -51,6 +53,34 @@ def test_evaluate_agrees_with_the_result(run_dir, capsys):
     assert {name: printed[name] for name in expected} == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--data.limit-test", "0"], ["data.limit_test", "Received: 0"]),
+        (["--data.batch-size", "-5"], ["data.batch_size", "Received: -5"]),
+        (["--data.path", "no/where", "--data.source", "npz"], ["no/where"]),
+    ],
+)
+def test_evaluate_checks_its_data(flags, said, run_dir, capsys):
+    assert main(["evaluate", str(run_dir), *flags]) == 2
+    error = capsys.readouterr().err
+    assert all(part in error for part in said), error
+
+
+def test_evaluate_takes_other_data_without_the_limits_of_the_runs_own(run_dir, tmp_path, capsys):
+    """The run is limited to 16 test pictures; other data may have fewer, and no validation part."""
+    digits = open_dataset(Data())
+    parts = {name: getattr(digits, name) for name in ("train", "test")}
+    arrays = {f"{name}_inputs": part.inputs[:9] for name, part in parts.items()}
+    arrays |= {f"{name}_target": part.target[:9] for name, part in parts.items()}
+    np.savez(tmp_path / "few.npz", **arrays, class_names=np.array(digits.class_names))
+    other = ["--data.source", "npz", f"--data.path={tmp_path / 'few.npz'}"]
+    assert main(["evaluate", str(run_dir), *other, "--json"]) == 0
+    assert (json.loads(capsys.readouterr().out)["accuracy"] * 9) % 1 == pytest.approx(0, abs=1e-5)
+    assert main(["evaluate", str(run_dir), *other, "--data.limit-test", "10"]) == 2
+    assert "10 with 9 examples" in capsys.readouterr().err
+
+
 def test_predict_prints_the_likeliest_classes(run_dir, tmp_path, capsys):
     paths = [str(tmp_path / name) for name in ("a.png", "b.jpg")]
     for path in paths:
@@ -68,6 +98,8 @@ def test_predict_prints_the_likeliest_classes(run_dir, tmp_path, capsys):
         predictions[0]["classes"][0]["name"],
         f"{probabilities[0]:.3f}",
     ]
+    assert main(["predict", str(run_dir), "gone.png"]) == 2
+    assert "gone.png: there is no such file" in capsys.readouterr().err
 
 
 def test_results_gathers_runs(run_dir, tmp_path, capsys):
@@ -102,6 +134,12 @@ def test_results_gathers_runs(run_dir, tmp_path, capsys):
         (["prepare", "dogs-vs-cats", "no/where"], ["no/where", "kaggle"]),
         (["summary", "nothing"], ["Received: 'nothing'"]),
         (["preview", "digits", "--index", "99999"], ["--index", "Received: 99999"]),
+        (["preview", "digits", "--out", "no/where.png"], ["no/where.png", "cannot be written"]),
+        (["train", "digits", "--smoke", "--run-dir", "/proc/x", *TINY], ["/proc/x", "cannot be made", "--run-dir"]),
+        (["train", "digits", "--smoke", "--run-dir", __file__ + "/x", *TINY], ["test_cli.py/x", "cannot be made"]),
+        (["train", "digits", "--data.source", "os:getcwd"], ["data.source", "function of one argument"]),
+        (["summary", "convnet-mnist", "--num-classes", "0"], ["--num-classes", "at least two", "Received: 0"]),
+        (["summary", "convnet-mnist", "--input-shape", "0", "28", "1"], ["--input-shape", "at least 1"]),
     ],
 )
 def test_what_a_user_can_mend_gives_one_message_and_nothing_written(argv, said, tmp_path, monkeypatch, capsys):
@@ -131,6 +169,35 @@ def test_other_errors_keep_their_traceback_and_ctrl_c_is_quiet(monkeypatch, caps
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_output_that_nobody_reads_ends_the_command_quietly():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-m", "jaxvision", "--help"], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_source_in_the_current_directory_is_found(tmp_path, monkeypatch, capsys):
+    (tmp_path / "source_of_mine.py").write_text("def faulty(data):\n    return 'nothing'\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert main(["train", "digits", "--data.source", "source_of_mine:faulty"]) == 2
+    assert "must return a Dataset. Received: str" in capsys.readouterr().err
+
+
+def test_a_truncated_picture_gives_our_message_alone(tmp_path):
+    pytest.importorskip("tensorflow")
+    for number in range(6):
+        broken_pictures.good(tmp_path / "ab"[number % 2] / f"{number}.jpg", seed=number)
+    bad = broken_pictures.truncated_jpeg(tmp_path / "b" / "bad.jpg")
+    command = ["train", "digits", "--data.source", "folder", "--data.path", str(tmp_path), "--data.batch-size", "4"]
+    command += ["--data.image-size", "28", "28", "--checkpoint.monitor", "None", "--run-dir", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-m", "jaxvision", *command], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {bad}: the picture cannot be used")
+    assert done.stderr.count("\n") == 1
+
+
 def test_help_names_every_command_and_each_has_help(capsys):
     assert main(["--help"]) == 0
     assert main([]) == 0
@@ -147,6 +214,8 @@ def test_train_help_explains_every_field(capsys):
     for expected in ("--data.batch-size", "--phases.0.optimizer.weight-decay", "--model.options.dropout FLOAT",
                      "Peak learning rate", "(default: 0.003)"):  # fmt: skip
         assert expected in text
+    assert "--task" not in text
+    assert "--schema-version" not in text
 
 
 def test_flags_change_the_named_run():

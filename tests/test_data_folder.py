@@ -134,12 +134,12 @@ def test_files_of_other_endings_are_counted_not_dropped_in_silence(tmp_path):
 
 
 @pytest.mark.parametrize("residence", ["device", "stream"])
-@pytest.mark.parametrize("damage", ["truncated", "text", "gif header"])
+@pytest.mark.parametrize("damage", ["truncated", "header alone"])
 def test_a_picture_that_cannot_be_decoded_is_named(damage, residence, tmp_path):
     two_classes(tmp_path, count=9)
     bad = tmp_path / "dog" / "dog.6.jpg"
     whole = bad.read_bytes()
-    content = {"truncated": whole[: len(whole) // 2], "text": b"<html>404</html>", "gif header": b"GIF89a"}[damage]
+    content = {"truncated": whole[: len(whole) // 2], "header alone": whole[:20]}[damage]
     bad.write_bytes(content)
     dataset = opened(tmp_path, image_size=(8, 8))
     with pytest.raises(
@@ -187,6 +187,13 @@ def test_bad_folders_are_refused(tmp_path):
     (broken / "cat" / "cat.1.jpg").write_bytes(b"")
     refused(broken, "cat.1.jpg: not a picture.*0 bytes", image_size=(8, 8))
     (broken / "cat" / "cat.1.jpg").write_bytes(b"text")
+    refused(broken, "cat.1.jpg: not a JPEG picture.*Received: text. Replace it or remove it.*jaxvision check")
+    (broken / "cat" / "cat.1.jpg").write_bytes(b"<!DOCTYPE html><html>404</html>")
+    refused(broken, "cat.1.jpg: not a JPEG picture.*an HTML page", image_size=(8, 8))
+    picture(broken / "cat" / "cat.1.png")
+    (broken / "cat" / "cat.1.png").rename(broken / "cat" / "cat.1.jpg")
+    refused(broken, "cat.1.jpg: not a JPEG picture.*a PNG picture. Rename it", image_size=(8, 8))
+    (broken / "cat" / "cat.1.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     refused(broken, "cat.1.jpg: not a picture.*4 bytes")
     (broken / "cat" / "cat.1.jpg").unlink()
     (broken / "cat" / "cat.1.jpg").symlink_to(broken / "gone.jpg")

@@ -158,7 +158,15 @@ def test_a_source_of_ones_own(monkeypatch):
     assert len(dataset.train.target) == 30
     assert dataset.fingerprint == "own"
     refused("my_sources:wrong must return a Dataset", source="my_sources:wrong")
-    refused("my_sources:other.*cannot be imported", source="my_sources:other", kind=ConfigError)
+    refused("cannot be imported.*my_sources:other", source="my_sources:other", kind=ConfigError)
+
+
+def test_a_module_that_fails_when_imported_is_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for number, text in enumerate(("1 / 0", "def broken(:")):
+        (tmp_path / f"failing_{number}.py").write_text(text)
+        refused(f"data.source: cannot be imported: .*Error.*failing_{number}", source=f"failing_{number}:source",
+                kind=ConfigError)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -225,14 +233,18 @@ def test_wrong_parts_are_refused():
 
 def test_wrong_settings_are_refused():
     given = {"train": (INPUTS, TARGET), "validation": (INPUTS, TARGET)}
-    refused("data.batch_size is larger.*61 with 60 examples", given, batch_size=61)
-    refused("data.batch_size is larger.*9 with 8 examples", given, batch_size=9, limit_train=8)
     refused("data.limit_train is larger.*61 with 60", given, limit_train=61)
     refused("data.limit_test: the dataset has no test part", given, limit_test=1)
     refused("data.validation_fraction: the dataset has a validation part", given, validation_fraction=0.1)
     refused("leaves one part empty", {"train": (INPUTS, TARGET)}, validation_fraction=0.001)
     refused("no such source.*'digits'.*Received: 'digitz'", source="digitz", kind=ConfigError)
-    refused("cannot be imported", source="no_such_module:source", kind=ConfigError)
+    refused("data.source: cannot be imported.*no_such", source="no_such_module:source", kind=ConfigError)
+    refused("cannot be imported.*os.*'nothing'", source="os:nothing", kind=ConfigError)
+    refused("package.module:Name", source="os:", kind=ConfigError)
+    refused("data.source: a source is a function of one argument.*os:getcwd", source="os:getcwd")
+    refused("data.source: a source is a function of one argument.*not a callable", source="os:name")
+    refused("handed to fit in Python.*--data.source", source="given")
+    assert opened(given, source="given").class_names == ("0", "1", "2")
     refused("data.path is needed", source="npz", kind=ConfigError)
 
 
@@ -241,16 +253,23 @@ def test_wrong_archives_are_refused(tmp_path):
         np.savez(tmp_path / "a.npz", **arrays)
         refused(message, source="npz", path=str(tmp_path / "a.npz"))
 
-    refused_npz("unknown array 'train_target1'.*'train_target'", train_inputs=INPUTS, train_target1=TARGET)
+    refused_npz(
+        "unknown array 'train_target1'.*'train_target'.*Expected: train_inputs",
+        train_inputs=INPUTS,
+        train_target1=TARGET,
+    )
     refused_npz("test_inputs and test_target must come together", x_train=INPUTS, y_train=TARGET, test_inputs=INPUTS)
-    refused_npz("no array train_inputs", x_test=INPUTS, y_test=TARGET)
+    refused_npz("no array train_inputs.*Expected: train_inputs", x_test=INPUTS, y_test=TARGET)
     refused_npz(
         "test part of .*a.npz: labels must be whole", x_train=INPUTS, y_train=TARGET, x_test=INPUTS, y_test=TARGET / 2
     )
-    refused_npz("cannot be read as a NumPy archive", x_train=np.array([None]), y_train=TARGET)
+    refused_npz("a NumPy archive.*Python objects in 'x_train'", x_train=np.array([None]), y_train=TARGET)
     refused("data.path does not exist.*b.npz", source="npz", path=str(tmp_path / "b.npz"))
-    for content in (b"", b"not an archive"):
+    for content, kind in ((b"", "an empty file"), (b"words", "text"), ((tmp_path / "a.npz").read_bytes()[:900], "zip")):
         (tmp_path / "c.npz").write_bytes(content)
-        refused("c.npz cannot be read as a NumPy archive", source="npz", path=str(tmp_path / "c.npz"))
+        refused(
+            f"c.npz cannot be read as a NumPy archive.*Received: .*{kind}", source="npz", path=str(tmp_path / "c.npz")
+        )
     np.save(tmp_path / "d.npy", INPUTS)
-    refused("d.npy cannot be read as a NumPy archive", source="npz", path=str(tmp_path / "d.npy"))
+    refused(r"d.npy cannot be read .*one array \(.npy\).*savez", source="npz", path=str(tmp_path / "d.npy"))
+    refused("cannot be read as a NumPy archive.*directory", source="npz", path=str(tmp_path))

@@ -146,6 +146,26 @@ def test_two_phases_each_with_its_optimizer(tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-7)
 
 
+def test_a_best_epoch_counts_over_all_phases(tmp_path):
+    phases = (Phase(epochs=2), Phase(epochs=2))
+    result = train(tmp_path, replace(RUN, phases=phases, checkpoint=Checkpoint(monitor=None)))
+    assert (result.best_epoch, result.epochs) == (4, 4)
+
+
+@pytest.mark.parametrize("monitor", [None, "validation/accuracy"])
+def test_a_model_that_is_not_finite_is_never_kept(tmp_path, monitor):
+    # One step, whose loss is fine and whose update is not.
+    run = replace(
+        RUN,
+        phases=(Phase(epochs=1, optimizer=Optimizer("sgd", 1e38)),),
+        data=replace(RUN.data, batch_size=56),
+        checkpoint=Checkpoint(monitor=monitor, direction="max"),
+    )
+    with pytest.raises(NonFiniteLossError, match="none was saved yet"):
+        train(tmp_path, run, parts=PARTS if monitor else {"train": PARTS["train"]})
+    assert (tmp_path / "run" / "curves.png").exists()
+
+
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     # The first phase trains well, the second throws the weights to infinity.
     phases = (Phase(epochs=2), Phase(epochs=5, optimizer=Optimizer("sgd", 1e30)))
@@ -174,6 +194,41 @@ def test_a_run_folder_holds_what_it_should(tmp_path):
     assert (folder / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
+class Normed(nnx.Module):
+    """A model of someone else's, with flax' own BatchNorm and random state."""
+
+    def __init__(self, input_shape, num_classes, *, width: int = 4, dtype, rngs):
+        self.linear = nnx.Linear(input_shape[0] * input_shape[1], width, rngs=rngs)
+        self.norm = nnx.BatchNorm(width, momentum=0.5, rngs=rngs)
+        self.head = nnx.Linear(width, num_classes, rngs=rngs)
+
+    def __call__(self, images, train=False, *, rngs=None):
+        x = self.linear(images.reshape(images.shape[0], -1).astype("float32") / 255)
+        return self.head(self.norm(x, use_running_average=not train))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_batch_statistics_are_trained_saved_and_used(tmp_path, accumulate):
+    run = replace(
+        RUN, model=Model(f"{__name__}:Normed", {"width": 6}), accumulate=accumulate, checkpoint=Checkpoint(monitor=None)
+    )
+    result = train(tmp_path, run)
+    restored = restore_best(result.run_dir).model
+    assert not np.allclose(restored.norm.mean[...], 0)
+    assert not np.allclose(restored.norm.var[...], 1)
+    last = read_metrics(result.run_dir)[-1]
+    assert evaluate(result.run_dir, data=PARTS["validation"])["loss"] == pytest.approx(
+        last["validation/loss"], rel=1e-5
+    )
+
+
+def test_data_handed_over_is_not_mistaken_for_a_named_source(tmp_path):
+    result = train(tmp_path)
+    with pytest.raises(DataError, match="handed to fit"):
+        evaluate(result.run_dir)
+    assert evaluate(result.run_dir, data=PARTS["test"]) == pytest.approx(result.test)
+
+
 def test_a_tf_data_dataset_of_ones_own_trains(tmp_path):
     tf = pytest.importorskip("tensorflow")
     given = {part: tf.data.Dataset.from_tensor_slices(arrays).batch(10) for part, arrays in PARTS.items()}
@@ -187,6 +242,9 @@ def test_a_tf_data_dataset_of_ones_own_trains(tmp_path):
         ({"data": Data(batch_size=57)}, PARTS, DataError, "batch_size"),
         ({"model": Model("convnet-mnst")}, PARTS, ConfigError, "convnet-mnist"),
         ({"phases": ()}, PARTS, ConfigError, "phases"),
+        ({"checkpoint": Checkpoint("validation/f1")}, PARTS, ConfigError, "validation/accuracy"),
+        ({"log": Log(profile_steps=(500, 510))}, PARTS, ConfigError, "only 12 steps"),
+        ({"log": Log(wandb_project="p")}, PARTS, ConfigError, "wandb is not installed"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(change, parts, error, said, tmp_path):

@@ -44,6 +44,17 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_folder_that_cannot_be_made_is_said_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("mine")
+    for wanted in (None, "runs/x", "/proc/x"):
+        with pytest.raises(RunFolderError, match=r"cannot be made.*--run-dir.*Received: "):
+            new_run_folder("x", wanted)
+    with pytest.raises(RunFolderError, match=r"nowhere/x\.json: cannot be written"):
+        write_json("nowhere/x.json", {})
+    assert [file.name for file in tmp_path.iterdir()] == ["runs"]
+
+
 def test_config_round_trip_and_what_is_said_where_there_is_none(tmp_path):
     run = Run(name="a/b", data=Data(image_size=(3, 4)))
     write_config(tmp_path, run)
@@ -68,7 +79,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
         raise OSError("disk full")
 
     monkeypatch.setattr(type(epath.Path(tmp_path)), "write_text", full_disk)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(RunFolderError, match=r"x\.json: cannot be written. Received: disk full"):
         write_json(tmp_path / "x.json", {"a": 2})
     assert (tmp_path / "x.json").read_text() == old
     assert [file.name for file in tmp_path.iterdir()] == ["x.json"]

@@ -83,8 +83,12 @@ def test_preset_options_show_as_defaults():
         ("convnet-mnst", (28, 28, 1), {}, "Did you mean 'convnet-mnist'"),
         ("convnet-mnist", (28, 28, 1), {"dropuot": 0.5}, "Did you mean 'dropout'"),
         ("convnet-mnist", (28, 28, 1), {"downsample": "mx"}, "Received: 'mx'"),
+        ("convnet-mnist", (28, 28, 1), {"dropout": 1.5}, "less than 1"),
+        ("convnet-mnist", (28, 28, 1), {"features": (4, 0)}, "greater than or equal to 1"),
+        ("convnet-mnist", (28, 28, 1), {"features": 8}, "tuple"),
+        ("flax.nnx:Dropout", (28, 28, 1), {}, "takes no keyword"),
         ("convnet-dogs-vs-cats", (60, 60, 3), {}, "too small"),
-        ("no.such.module:Net", (28, 28, 1), {}, "cannot import"),
+        ("no.such.module:Net", (28, 28, 1), {}, "cannot be imported"),
     ],
 )
 def test_faults_are_named(name, shape, options, expected):

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxvision.cli.runs import parse_run
+from jaxvision.cli.train import TrainArguments
 from jaxvision.config import Augment, Data, Phase, Run
-from jaxvision.errors import RunFolderError
+from jaxvision.errors import ConfigError, RunFolderError
 from jaxvision.experiments import load_run
 from jaxvision.figures.curves import draw_curves, plot_curves
 from jaxvision.models import model_options
@@ -69,6 +71,8 @@ def test_preview_shows_nine_draws_of_the_augmentation(tmp_path):
     assert kinds == {(True, False), (False, True)}
     draw_preview(picture[..., :1], Augment(rotation=0.1), tmp_path / "p.png", seed=0, title="x")
     assert np.ptp(np.asarray(Image.open(tmp_path / "p.png").convert("L"))) > 200
+    with pytest.raises(ConfigError, match=r"no/p\.png: cannot be written"):
+        draw_preview(picture, Augment(), tmp_path / "no" / "p.png", seed=0, title="x")
 
 
 def finished(folder, seed, *, test=None, run=None, accuracies=(0.6, 0.8, 0.7), seconds=540.0):
@@ -138,12 +142,17 @@ def test_the_command_repeats_the_run(tmp_path):
         seed=5,
         data=replace(run.data, path="/somewhere"),
         phases=(replace(run.phases[0], epochs=7),),
-        model=replace(run.model, options={**model_options("convnet-mnist"), "dropout": 0.1}),
+        model=replace(run.model, options={**model_options("convnet-mnist"), "dropout": 0.1, "features": (2, 3)}),
     )
     document = collect_results([finished(tmp_path / "a", 5, run=changed)])
     assert document["command"] == (
-        "jaxvision train mnist-best --seed SEED --model.options.dropout 0.1 --phases.0.epochs 7"
+        "jaxvision train mnist-best --seed SEED "
+        "--model.options.features 2 3 --model.options.dropout 0.1 --phases.0.epochs 7"
     )
+    words = document["command"].replace("SEED", "5").split()
+    assert parse_run("train", TrainArguments, words[2:]).run == replace(changed, data=run.data)
+    own = collect_results([finished(tmp_path / "b", 5, run=replace(changed, name="mine"))])
+    assert own["command"] == "jaxvision train CONFIG.json --seed SEED"
 
 
 def test_runs_that_are_no_repeats_are_refused(tmp_path):

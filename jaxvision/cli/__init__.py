@@ -15,6 +15,7 @@ from jaxvision.errors import ConfigError, UserError, nearest
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 
 class Command(NamedTuple):
@@ -41,11 +42,27 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. Returns the exit code: 0, 2 for a `UserError` or wrong arguments, 130 for Ctrl-C."""
+    """Runs one command.
+
+    Returns the exit code: 0, 2 for a `UserError` or wrong arguments, 130 for Ctrl-C, 141 where nobody reads the output.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Libraries warn of what their callers, us, do on purpose; TensorFlow also greets.
     logging.getLogger("absl").setLevel(logging.ERROR)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "" not in sys.path:  # `python -m` finds the user's modules in the current directory; the script must too
+        sys.path.insert(0, "")
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `jaxvision ... | head`
+        # What is still to be flushed at exit goes nowhere, so that Python has nothing to complain of.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def _run(arguments: list[str]) -> int:
     try:
         if not arguments or arguments[0] in ("-h", "--help"):
             print(_help())

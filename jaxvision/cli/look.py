@@ -11,6 +11,7 @@ from jaxvision.config import Model, Run
 from jaxvision.errors import ConfigError, UserError
 from jaxvision.experiments import FOLDER, list_experiments, load_run
 
+
 @dataclass(frozen=True)
 class ListArguments:
     """List the named experiments with what was measured."""
@@ -58,6 +59,10 @@ def summary_command(argv: list[str]) -> None:
     arguments = parse_run("summary", SummaryArguments, argv, find=_run_or_model)
     run = arguments.run
     input_shape, num_classes = arguments.input_shape, arguments.num_classes
+    if input_shape is not None and min(input_shape) < 1:
+        raise ConfigError(f"--input-shape: height, width and channels must be at least 1. Received: {input_shape}")
+    if num_classes is not None and num_classes < 2:
+        raise ConfigError(f"--num-classes: there must be at least two classes. Received: {num_classes}")
     if input_shape is None or num_classes is None:
         shape, classes = _shape_and_classes(run)
         input_shape, num_classes = input_shape or shape, num_classes or classes

@@ -8,9 +8,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from jaxvision.config import Data
+from jaxvision.cli.runs import flag_value
+from jaxvision.config import Data, Run
 from jaxvision.errors import ConfigError
 from jaxvision.report.results import collect_results, measured_line
+from jaxvision.serialize import check
 from jaxvision.train.folder import read_config, write_json
 
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="The run folder, runs/NAME.")]
@@ -37,15 +39,29 @@ def evaluate_command(argv: list[str]) -> None:
         argv = ["RUN", *argv]
         default = Data()
     else:
-        default = read_config(argv[0]).data
+        default = _data_to_evaluate(read_config(argv[0]).data, argv[1:])
     arguments = tyro.cli(
         EvaluateArguments, default=EvaluateArguments(default), args=argv[1:], prog=f"jaxvision evaluate {argv[0]}"
     )
-    metrics = evaluate(argv[0], part=arguments.part, data=arguments.data)
+    data = check(Run(data=arguments.data), where="evaluate").data
+    metrics = evaluate(argv[0], part=arguments.part, data=data)
     if arguments.json:
         print(json.dumps({"run": argv[0], "part": arguments.part, **metrics}))
     else:
         print(f"{arguments.part}: " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+
+
+def _data_to_evaluate(data: Data, flags: list[str]) -> Data:
+    """The run's data; where the flags name other data, without the limits and the set-aside part of the run's own."""
+    if flag_value(flags, "--data.source") is None and flag_value(flags, "--data.path") is None:
+        return data
+    return Data(
+        source=data.source,
+        path=data.path,
+        image_size=data.image_size,
+        channels=data.channels,
+        batch_size=data.batch_size,
+    )
 
 
 @dataclass(frozen=True)

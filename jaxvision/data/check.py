@@ -213,7 +213,7 @@ def _check_npz(path: Path) -> CheckReport:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            dataset = open_dataset(config.Data(source="npz", path=str(path), batch_size=1))
+            dataset = open_dataset(config.Data(source="npz", path=str(path)))
         except UserError as error:
             problems.append(str(error))
         else:

@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from jaxvision import config
 from jaxvision.data.parts import Dataset, FilePart, fingerprint
 from jaxvision.data.paths import existing_path
-from jaxvision.data.picture import EXTENSIONS
+from jaxvision.data.picture import EXTENSIONS, looks_like
 from jaxvision.errors import DataError, nearest
 
 PARTS = ("train", "validation", "test")
@@ -95,7 +95,7 @@ def _pictures(path: Path, class_names: list[str]) -> tuple[tuple[str, ...], np.n
             )
         target += [label] * (len(paths) - before)
     for found_path in paths:
-        _refuse_empty(found_path)
+        _refuse_mislabelled(found_path)
     others += [os.path.join(path, file) for file in sorted(os.listdir(path)) if os.path.isfile(path / file)]
     if others:
         kinds = Counter(os.path.splitext(other)[1] or "no ending" for other in others)
@@ -104,13 +104,23 @@ def _pictures(path: Path, class_names: list[str]) -> tuple[tuple[str, ...], np.n
     return tuple(paths), np.asarray(target, np.int32)
 
 
-def _refuse_empty(path: str) -> None:
+def _refuse_mislabelled(path: str) -> None:
+    """The first bytes must be those of the format that the ending promises: found now, not in the middle of a run."""
     try:
-        size = os.path.getsize(path)
+        with open(path, "rb", buffering=0) as file:
+            start = file.read(1024)
     except OSError as error:
-        raise DataError(f"{path}: cannot be opened. Received: {error.strerror} (a link to nowhere?).") from error
-    if not size:
+        hint = " (a link to nowhere?)" if os.path.islink(path) else ""
+        raise DataError(f"{path}: cannot be opened. Received: {error.strerror}{hint}.") from error
+    if not start:
         raise DataError(f"{path}: not a picture. Received: a file of 0 bytes. Replace it or remove it.")
+    promised = f"a {EXTENSIONS[os.path.splitext(path)[1].lower()]} picture"
+    if (kind := looks_like(start)) != promised:
+        mend = "Rename it to its true ending" if kind.endswith("picture") else "Replace it"
+        raise DataError(
+            f"{path}: not {promised}, as its name says. Received: {kind}. {mend} or remove it; "
+            "`jaxvision check` lists every such file."
+        )
 
 
 def _common_size(paths: list[str]) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Opening a dataset: find its source, check it, set a validation part aside, apply limits."""
 
-import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,6 +12,7 @@ from jaxvision.data.given import given_dataset
 from jaxvision.data.order import choose
 from jaxvision.data.parts import ArrayPart, Dataset, FilePart, Part, SequentialPart, describe, image_shape, take
 from jaxvision.errors import ConfigError, DataError, nearest
+from jaxvision.importing import import_attribute
 
 Source = Callable[[config.Data], Dataset]
 
@@ -30,35 +31,41 @@ def open_dataset(data: config.Data, *, given: Mapping[str, Any] | None = None) -
     given: {"train": X, "validation": X, "test": X}; X is (pictures, labels) or a tf.data.Dataset of such pairs;
     `data.source` is then not used. Raises DataError for wrong data and ConfigError for a wrong field.
     """
-    dataset = find_source(data.source)(data) if given is None else given_dataset(given, data)
+    if given is not None:
+        dataset = given_dataset(given, data)
+    elif data.source == "given":
+        raise DataError(
+            "data.source: this run was trained on data handed to fit in Python; hand it over again, or name data with "
+            "--data.source and --data.path. Received: 'given'."
+        )
+    else:
+        dataset = find_source(data.source)(data)
     if not isinstance(dataset, Dataset):
         raise DataError(f"data.source={data.source} must return a Dataset. Received: {type(dataset).__name__}.")
     _check(dataset)
     dataset = _set_aside(dataset, data)
     for name in ("train", "validation", "test"):
         dataset = _limit(dataset, name, getattr(data, f"limit_{name}"), data.split_seed)
-    count = len(dataset.train.target)
-    if data.batch_size > count:
-        raise DataError(
-            f"data.batch_size is larger than the training part. Received: {data.batch_size} with {count} examples. "
-            f"Make data.batch_size at most {count}."
-        )
     return dataset
 
 
 def find_source(name: str) -> Source:
     """The function behind `data.source`."""
     target = "jaxvision.data.tfds:tfds" if name.startswith("tfds:") else SOURCES.get(name, name)
-    module, _, attribute = target.partition(":")
-    if not attribute:
+    if ":" not in target:
         raise ConfigError(
             f"data.source: there is no such source.{nearest(name, SOURCES)} Received: {name!r}. "
             f"Known: {', '.join(SOURCES)}, tfds:NAME, package.module:Name."
         )
+    source = import_attribute(target, field="data.source")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"data.source: {name!r} cannot be imported. Received: {error}.") from error
+        inspect.signature(source).bind(config.Data())
+    except (TypeError, ValueError) as error:  # ValueError: compiled, and its arguments cannot be told
+        raise DataError(
+            f"data.source: a source is a function of one argument, the run's jaxvision.config.Data, that returns a "
+            f"jaxvision.data.Dataset ({error}). Received: {name}."
+        ) from error
+    return source
 
 
 def _check(dataset: Dataset) -> None:

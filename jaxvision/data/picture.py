@@ -57,6 +57,8 @@ def read_picture(
     """
     if channels not in (None, 1, 3):
         raise DataError(f"A picture is read with 1 or 3 channels. Received: channels={channels}.")
+    if not os.path.exists(path):
+        raise DataError(f"{path}: there is no such file. Received: {os.fspath(path)!r} (seen from {Path.cwd()}).")
     try:
         content = _content(Path(path))
         image = _open(content)

@@ -20,7 +20,8 @@ Numpys = tuple[np.ndarray, np.ndarray]
 
 def tensorflow() -> Any:
     """TensorFlow, quiet, and kept off the accelerator's memory."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":  # what JAX sets where the user has not
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # our own message says what is wrong, and with which file
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # not used to decode, and it announces itself on the terminal
     try:
         import tensorflow as tf

@@ -8,7 +8,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -88,7 +88,7 @@ def prepare_arrays(data: Dataset | config.Data, destination: str | os.PathLike[s
         raise DataError(f"The destination must end in .npz. Received: {destination}.")
     if there := _files(destination):
         raise _taken(destination, there)
-    dataset = open_dataset(replace(data, batch_size=1)) if isinstance(data, config.Data) else data
+    dataset = open_dataset(data) if isinstance(data, config.Data) else data
     arrays: dict[str, Any] = {"class_names": np.asarray(dataset.class_names)}
     counts = {}
     for name, part in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxvision.config import Count, Fraction
 from jaxvision.errors import ConfigError
 from jaxvision.nn import AveragePool, Chain, Conv, Dense, Flatten, MaxPool, Rescaling
 
@@ -25,9 +26,9 @@ class ConvNet(nnx.Module):
         input_shape: tuple[int, int, int],
         num_classes: int,
         *,
-        features: tuple[int, ...] = (32, 64, 128),
+        features: tuple[Count, ...] = (32, 64, 128),
         downsample: Downsample = "max",
-        dropout: float = 0.0,
+        dropout: Fraction = 0.0,
         conv: Literal["auto", "lax"] = "auto",
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,

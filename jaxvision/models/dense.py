@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxvision.config import Count
 from jaxvision.nn import Chain, Dense, Flatten, Rescaling
 
 
@@ -17,7 +18,7 @@ class DenseNet(nnx.Module):
         input_shape: tuple[int, int, int],
         num_classes: int,
         *,
-        features: tuple[int, ...] = (512,),
+        features: tuple[Count, ...] = (512,),
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):

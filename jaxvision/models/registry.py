@@ -1,15 +1,16 @@
 """From a name and options to a model."""
 
-import importlib
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
+from pydantic import TypeAdapter, ValidationError
 
 from jaxvision.errors import ConfigError, nearest
+from jaxvision.importing import import_attribute
 from jaxvision.models.convnet import ConvNet
 from jaxvision.models.dense import DenseNet
 
@@ -72,7 +73,15 @@ def create_model(
                 f"model.options: {name!r} has no option {option!r}.{nearest(option, known)}"
                 f" It takes: {', '.join(known) or 'none'}. Received: {option}={value!r}"
             )
-        _check_choice(name, builder, option, value)
+        _check_option(name, builder, option, value)
+    if num_classes is None or num_classes < 1:
+        raise ConfigError(f"create_model: num_classes is the number of outputs, 1 or more. Received: {num_classes!r}")
+    missing = {"dtype", "rngs"} - set(_signature(builder).parameters)
+    if missing:
+        raise ConfigError(
+            f"model.name: {name!r} takes no keyword {' and no '.join(sorted(missing))}; a model is made by"
+            " (input_shape, num_classes, *, dtype, rngs, **options)."
+        )
     return builder(input_shape, num_classes, dtype=dtype, rngs=nnx.Rngs(seed), **options)
 
 
@@ -89,28 +98,32 @@ def _builder(name: str) -> Callable[..., nnx.Module]:
             f"model.name: no model {name!r}.{nearest(name, MODELS)} Known: {', '.join(MODELS)};"
             " or package.module:Class of your own."
         )
-    module, _, attribute = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"model.name: cannot import {attribute!r} from {module!r}: {error}") from error
+    return import_attribute(name, field="model.name")
+
+
+def _signature(builder: Callable[..., nnx.Module]) -> inspect.Signature:
+    """The builder's arguments. A module class hides its `__init__` behind a metaclass, so look there."""
+    function = builder.func if isinstance(builder, partial) else builder
+    return inspect.signature(function.__init__ if inspect.isclass(function) else function, eval_str=True)
 
 
 def _parameters(builder: Callable[..., nnx.Module]) -> dict[str, inspect.Parameter]:
-    """The builder's option parameters. A module class hides its `__init__` behind a metaclass, so look there."""
+    """The builder's option parameters, with the defaults that `MODELS` presets."""
     presets = builder.keywords if isinstance(builder, partial) else {}
-    function = builder.func if isinstance(builder, partial) else builder
-    parameters = inspect.signature(function.__init__ if inspect.isclass(function) else function).parameters
     return {
         name: parameter.replace(default=presets.get(name, parameter.default))
-        for name, parameter in parameters.items()
+        for name, parameter in _signature(builder).parameters.items()
         if name not in _NOT_OPTIONS and parameter.default is not parameter.empty
     }
 
 
-def _check_choice(name: str, builder: Callable, option: str, value: Any) -> None:
-    """Options annotated as Literal take only their choices."""
+def _check_option(name: str, builder: Callable[..., nnx.Module], option: str, value: Any) -> None:
+    """An option must be what its annotation says: type, range, choice."""
     annotation = _parameters(builder)[option].annotation
-    if get_origin(annotation) is Literal and value not in get_args(annotation):
-        choices = ", ".join(map(repr, get_args(annotation)))
-        raise ConfigError(f"model.options.{option} of {name!r} is one of {choices}. Received: {value!r}")
+    if annotation is inspect.Parameter.empty:
+        return
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        faults = "; ".join(fault["msg"].lower() for fault in error.errors())
+        raise ConfigError(f"model.options.{option} of {name!r}: {faults}. Received: {value!r}") from None

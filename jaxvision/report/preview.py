@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from jaxvision.augment import augment_batch
 from jaxvision.config import Augment
+from jaxvision.errors import ConfigError
 from jaxvision.types import Batch
 
 ROWS = COLUMNS = 3
@@ -24,6 +25,9 @@ def draw_preview(picture: np.ndarray, settings: Augment, path: epath.PathLike, *
       path: the file to write.
       seed: of the random changes.
       title: stands above.
+
+    Raises:
+      ConfigError: the file cannot be written there.
     """
     figure = Figure(figsize=(6, 6.4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -33,8 +37,11 @@ def draw_preview(picture: np.ndarray, settings: Augment, path: epath.PathLike, *
     ):
         axes.imshow(version, cmap="gray", vmin=0, vmax=255)
         axes.set_axis_off()
-    with epath.Path(path).open("wb") as file:
-        figure.savefig(file, format="png")
+    try:
+        with epath.Path(path).open("wb") as file:
+            figure.savefig(file, format="png")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written. Received: {error.strerror or error}") from error
 
 
 def augmented_versions(picture: np.ndarray, settings: Augment, seed: int) -> np.ndarray:

@@ -7,6 +7,7 @@ No number about accuracy or time is typed by hand anywhere: README and experimen
 import json
 import os
 import re
+import shlex
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,6 @@ from etils import epath
 from jaxvision.config import Run
 from jaxvision.errors import RunFolderError
 from jaxvision.experiments import list_experiments
-from jaxvision.models import model_options
 from jaxvision.serialize import to_json
 from jaxvision.train.folder import read_config, read_lines, read_metrics
 from jaxvision.train.result import duration, read_result
@@ -152,18 +152,24 @@ def _environment(folder: epath.Path) -> Document:
 
 
 def _command(run: Run) -> str:
-    """The command that repeats the run: its experiment's name and the fields that differ, but for seed and place."""
+    """The command that repeats the run: its experiment's name and the fields that differ, but for seed and place.
+
+    A run that no experiment describes is repeated from its config.json.
+    """
     experiment = list_experiments().get(run.name)
+    if experiment is None or len(experiment.run.phases) != len(run.phases):
+        return "jaxvision train CONFIG.json --seed SEED"
     words = ["jaxvision", "train", run.name, "--seed", "SEED"]
-    if experiment is not None:
-        named, actual = (dict(_fields(_with_all_options(value))) for value in (experiment.run, run))
-        for field, value in actual.items():
-            if field not in ("seed", "data.path") and named.get(field) != value:
-                words += [f"--{field.replace('_', '-')}", str(value)]
-    return " ".join(words)
+    named, actual = (dict(_fields(_with_all_options(value))) for value in (experiment.run, run))
+    for field, value in actual.items():
+        if field not in ("seed", "data.path") and named.get(field) != value:
+            words += [f"--{field.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(words)
 
 
 def _with_all_options(run: Run) -> Document:
+    from jaxvision.models import model_options  # only here: `jaxvision list` need not wait for JAX
+
     document = json.loads(to_json(run))
     options = model_options(run.model.name) | run.model.options
     document["model"]["options"] = json.loads(json.dumps(options))

@@ -18,6 +18,8 @@ class BestMetric:
         """Whether these metrics beat all before them; equal values do not, so the earliest of equals is kept."""
         if self._monitor is None:
             return True  # what is latest is kept
+        if self._monitor not in metrics:
+            return False  # a training metric is known at the end of an epoch only
         value = self._sign * metrics[self._monitor]
         improved = value > self._best
         self._best = value if improved else self._best

@@ -62,10 +62,14 @@ class BestCheckpoint:
             ),
         )
 
+    @property
+    def step(self) -> int | None:
+        """The training step of the checkpoint that is kept; None before the first."""
+        return self._manager.latest_step()
+
     def describe(self) -> str:
         """Which step is kept, in words."""
-        step = self._manager.latest_step()
-        return "none was saved yet" if step is None else f"step {step} in {self._manager.directory}"
+        return "none was saved yet" if self.step is None else f"step {self.step} in {self._manager.directory}"
 
     def __enter__(self) -> Self:
         return self

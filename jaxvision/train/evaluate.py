@@ -1,6 +1,7 @@
 """Loss and metrics of a model over one part of the data: every example once."""
 
 import os
+from typing import Any
 
 from flax import nnx
 
@@ -22,18 +23,27 @@ def evaluate_feed(eval_step: EvalStep, params: nnx.State, stats: nnx.State, feed
     return totals.compute()
 
 
-def evaluate(run_dir: str | os.PathLike[str], *, part: str = "test", data: Data | None = None) -> dict[str, float]:
+def evaluate(run_dir: str | os.PathLike[str], *, part: str = "test", data: Any = None) -> dict[str, float]:
     """Loss and accuracy of a run's best checkpoint on a part of its data: "train", "validation" or "test".
 
     Args:
-      data: examples to evaluate on; None: those the run describes.
+      part: which part of the dataset; of examples handed over there is only one.
+      data: the dataset to take it from, as `jaxvision.Data`; or the examples themselves, (pictures, labels) arrays or
+        a `tf.data.Dataset` of such pairs. None: the data that the run describes.
 
     Raises:
-      RunFolderError: nothing trained there. DataError: the data is not there. ConfigError: no such part.
+      RunFolderError: nothing trained there. DataError: the data is not there, or has other classes or pictures of
+        another shape. ConfigError: no such part.
     """
     restored = restore_best(run_dir)
     run = restored.card.run
-    dataset = open_dataset(data or run.data)
+    settings = data if isinstance(data, Data) else run.data
+    if data is None or isinstance(data, Data):
+        dataset = open_dataset(settings)
+    else:
+        # Labels are numbers of the run's classes; nothing is set aside or limited.
+        given = {"train": data, "class_names": restored.card.class_names}
+        dataset, part = open_dataset(Data(image_size=restored.card.image_shape[:2]), given=given), "train"
     parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     chosen = parts.get(part)
     if chosen is None:
@@ -43,10 +53,10 @@ def evaluate(run_dir: str | os.PathLike[str], *, part: str = "test", data: Data 
     graph, params, stats = partition(restored.model)
     feed = open_feed(
         chosen,
-        batch_size=run.evaluation.batch_size or run.data.batch_size,
+        batch_size=run.evaluation.batch_size or settings.batch_size,
         seed=None,
-        residence=run.data.residence,
-        resident_mb=run.data.resident_mb,
+        residence=settings.residence,
+        resident_mb=settings.resident_mb,
     )
     return evaluate_feed(make_eval_step(graph, make_task(run, len(dataset.class_names))), params, stats, feed)
 

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -10,14 +11,15 @@ import jax
 from jaxvision.config import Run
 from jaxvision.data import Dataset, Feed, open_dataset, open_feed
 from jaxvision.data.parts import Part
-from jaxvision.errors import ConfigError
+from jaxvision.errors import ConfigError, DataError, nearest
 from jaxvision.figures.curves import draw_curves
 from jaxvision.serialize import check
 from jaxvision.train.checkpoint import BestCheckpoint, ModelCard, restore_best
 from jaxvision.train.evaluate import evaluate_feed
 from jaxvision.train.folder import new_run_folder, read_metrics, write_config, write_environment
-from jaxvision.train.log import RunLog
+from jaxvision.train.log import RunLog, require_wandb
 from jaxvision.train.loop import Training
+from jaxvision.train.metrics import METRIC_NAMES
 from jaxvision.train.result import Result, write_result
 from jaxvision.train.state import partition
 from jaxvision.train.step import make_eval_step
@@ -44,13 +46,17 @@ def fit(
       checkpoint as reloaded from disk. Test data takes no part in choosing it.
 
     Raises:
-      UserError: something in the run or the data is wrong; raised before the run folder is made, except for
-        NonFiniteLossError (the last good checkpoint stays) and pictures found broken while streaming.
+      UserError: something in the run or the data is wrong; no run folder is left. Only NonFiniteLossError, and a
+        streamed picture found broken later, leave one, with the last good checkpoint and the curves so far.
     """
     started = time.perf_counter()
     run = check(run)
+    if data is not None:
+        # Written down, so that nobody later takes the run's data for those of a named source.
+        run = replace(run, data=replace(run.data, source="given", path=None))
+    require_wandb(run)
     dataset = open_dataset(run.data, given=data)
-    _check_monitor(run, dataset)
+    _check_against_data(run, dataset)
     task = make_task(run, len(dataset.class_names))
     card = ModelCard(run, dataset.class_names, dataset.image_shape, task.num_outputs)
     model = card.build()
@@ -58,38 +64,46 @@ def fit(
     train_feed = _feed(dataset.train, run, training=True)
     validation_feed = None if dataset.validation is None else _feed(dataset.validation, run)
     test_feed = None if dataset.test is None else _feed(dataset.test, run)
+    total_steps = train_feed.steps_per_epoch * sum(phase.epochs for phase in run.phases)
+    _check_profile(run, total_steps)
 
     folder = new_run_folder(run.name, run_dir)
     write_config(folder, run)
     write_environment(folder, run, fingerprint=dataset.fingerprint)
-    total_steps = train_feed.steps_per_epoch * sum(phase.epochs for phase in run.phases)
-    with (
-        BestCheckpoint(folder, card) as checkpoint,
-        RunLog(folder, run, total_steps=total_steps, progress=progress) as log,
-    ):
-        training = Training(
-            run,
-            model=model,
-            task=task,
-            num_classes=len(dataset.class_names),
-            train_feed=train_feed,
-            validation_feed=validation_feed,
-            checkpoint=checkpoint,
-            log=log,
-        )
-        stop_reason = training.train()
+    checkpoint = BestCheckpoint(folder, card)
+    try:
+        with checkpoint, RunLog(folder, run, total_steps=total_steps, progress=progress) as log:
+            training = Training(
+                run,
+                model=model,
+                task=task,
+                num_classes=len(dataset.class_names),
+                train_feed=train_feed,
+                validation_feed=validation_feed,
+                checkpoint=checkpoint,
+                log=log,
+            )
+            stop_reason = training.train()
+    except DataError:
+        # A broken picture in a streamed dataset; a folder without a checkpoint is of no use to anyone.
+        if checkpoint.step is None:
+            folder.rmtree()
+        raise
+    finally:
+        records = read_metrics(folder) if folder.exists() else []
+        if records:
+            draw_curves(records, folder / "curves.png", run.name, best_step=checkpoint.step)
 
     best = restore_best(folder)
     graph, params, stats = partition(best.model)
     eval_step = make_eval_step(graph, task)
-    records = read_metrics(folder)
     at_best = next(record for record in records if record["step"] >= best.step and "train/loss" in record)
     result = Result(
         name=run.name,
         seed=run.seed,
         steps=training.step,
         epochs=training.epochs,
-        best_epoch=at_best["epoch"],
+        best_epoch=at_best["epoch"] + sum(phase.epochs for phase in run.phases[: at_best["phase"]]),
         best_step=best.step,
         stop_reason=stop_reason,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
@@ -102,7 +116,6 @@ def fit(
         fingerprint=dataset.fingerprint,
         run_dir=str(folder),
     )
-    draw_curves(records, folder / "curves.png", run.name, best_step=best.step)
     write_result(folder, result)
     return result
 
@@ -122,11 +135,31 @@ def _feed(part: Part, run: Run, *, training: bool = False) -> Feed:
     )
 
 
-def _check_monitor(run: Run, dataset: Dataset) -> None:
+def _check_against_data(run: Run, dataset: Dataset) -> None:
+    """What `serialize.check` cannot know: whether the data has what the run asks of it."""
+    count = len(dataset.train.target)
+    if run.data.batch_size > count:
+        raise DataError(
+            f"data.batch_size is larger than the training part. Received: {run.data.batch_size} with {count} examples."
+            f" Make data.batch_size at most {count}."
+        )
     monitor = run.checkpoint.monitor
-    if monitor is not None and monitor.startswith("validation/") and dataset.validation is None:
+    if monitor is None:
+        return
+    part, _, metric = monitor.partition("/")
+    if metric not in METRIC_NAMES:
+        raise ConfigError(
+            f"checkpoint.monitor: no metric of this name.{nearest(metric, METRIC_NAMES)} There are"
+            f" {', '.join(f'{part}/{name}' for name in METRIC_NAMES)}. Received: {monitor!r}"
+        )
+    if part == "validation" and dataset.validation is None:
         raise ConfigError(
             "checkpoint.monitor: the data has no validation part to choose the best checkpoint by. Set"
             " data.validation_fraction (0.1, say), or checkpoint.monitor to None to keep the last one."
             f" Received: checkpoint.monitor={monitor!r}, data.source={run.data.source!r}"
         )
+
+
+def _check_profile(run: Run, total_steps: int) -> None:
+    if run.log.profile_steps is not None and run.log.profile_steps[0] > total_steps:
+        raise ConfigError(f"log.profile_steps: the run has only {total_steps} steps. Received: {run.log.profile_steps}")

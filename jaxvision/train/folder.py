@@ -41,18 +41,24 @@ def new_run_folder(name: str, run_dir: str | os.PathLike[str] | None = None) -> 
       run_dir: the folder to use; None: runs/NAME, or where that exists runs/NAME-2, runs/NAME-3 and so on.
 
     Raises:
-      RunFolderError: `run_dir` exists and is not empty, or is a file.
+      RunFolderError: `run_dir` exists and is not empty, or is a file; or no folder can be made there.
     """
-    if run_dir is None:
-        return _first_free(epath.Path("runs") / name)
-    folder = epath.Path(run_dir)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    folder = epath.Path("runs") / name if run_dir is None else epath.Path(run_dir)
+    try:
+        if run_dir is None:
+            return _first_free(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunFolderError(
+                f"run folder {folder}: already there and not empty; a run is never written over. "
+                f"Give another --run-dir, or remove it. Received: {os.fspath(run_dir)!r}"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    except OSError as error:
         raise RunFolderError(
-            f"run folder {folder}: already there and not empty; a run is never written over. "
-            f"Give another --run-dir, or remove it. Received: {os.fspath(run_dir)!r}"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+            f"run folder {folder}: cannot be made: {error.strerror or error}. Give another --run-dir. "
+            f"Received: {str(folder)!r} (seen from {Path.cwd()})"
+        ) from error
 
 
 def _first_free(wanted: epath.Path) -> epath.Path:
@@ -83,14 +89,17 @@ def _finite(value: Any) -> Any:
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
-    """Writes a text file in one move (see `write_json`)."""
+    """Writes a text file in one move (see `write_json`). RunFolderError: it cannot be written there."""
     target = epath.Path(path)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
     try:
-        temporary.write_text(text)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            temporary.write_text(text)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"{target}: cannot be written. Received: {error.strerror or error}") from error
 
 
 def write_config(run_dir: epath.PathLike, run: Run) -> None:

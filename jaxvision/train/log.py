@@ -4,6 +4,7 @@ metrics.jsonl holds only what a repeat of the run reproduces bit for bit; times 
 """
 
 import dataclasses
+import importlib.util
 import json
 import math
 import time
@@ -120,6 +121,10 @@ class RunLog:
         self._estimate()
         return shown
 
+    def new_phase(self) -> None:
+        """To be called before a phase: its step is another program, whose compilation is not to be timed."""
+        self._compiled.clear()
+
     @contextmanager
     def not_training(self) -> Iterator[None]:
         """Time spent here (evaluation, saving) does not count in `images_per_second`."""
@@ -220,16 +225,21 @@ def _open_tensorboard(folder: epath.Path) -> Any:
     return SummaryWriter(str(folder / "tensorboard"))
 
 
-def _open_wandb(run: Run, folder: epath.Path) -> Any:
-    if run.log.wandb_project is None:
-        return None
-    try:
-        import wandb
-    except ImportError as error:
+def require_wandb(run: Run) -> None:
+    """Raises ConfigError where the run asks for Weights & Biases and the extra is not installed."""
+    if run.log.wandb_project is not None and importlib.util.find_spec("wandb") is None:
         raise ConfigError(
             "log.wandb_project: wandb is not installed; pip install 'jaxvision[wandb]', or leave the field out. "
             f"Received: {run.log.wandb_project!r}"
-        ) from error
+        )
+
+
+def _open_wandb(run: Run, folder: epath.Path) -> Any:
+    if run.log.wandb_project is None:
+        return None
+    require_wandb(run)
+    import wandb
+
     return wandb.init(
         project=run.log.wandb_project,
         name=run.name,

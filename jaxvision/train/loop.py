@@ -55,6 +55,7 @@ class Training:
             optimizer, learning_rate = make_optimizer(phase, self._train_feed.steps_per_epoch)
             self._state = self._state._replace(optimizer=optimizer.init(self._state.params))
             train_step = make_train_step(self._graph, self._task, optimizer, self._run, self._num_classes)
+            self._log.new_phase()
             first_step = self.step
             for epoch in range(1, phase.epochs + 1):
                 if self._train_epoch(number, epoch, train_step, learning_rate, first_step):
@@ -74,15 +75,14 @@ class Training:
             self._state, loss = train_step(self._state, batch)
             self.step += 1
             seen = self._log.step(batch.inputs.shape[0], loss)
-            if seen is not None:
-                self._require_finite(seen, phase, epoch)
+            if seen is not None and not math.isfinite(seen):
+                raise self._not_finite("the training loss", seen, phase, epoch)
             if every and self.step % every == 0 and index < self._train_feed.steps_per_epoch:
                 with self._log.not_training():
                     self._evaluate({"phase": phase, "epoch": epoch, "step": self.step})
         self.epochs += 1
         with self._log.not_training():
             metrics = _named("train", self._state.totals.compute())
-            self._require_finite(metrics["train/loss"], phase, epoch)
             rate = float(learning_rate(self.step - 1 - first_step))
             place = {"phase": phase, "epoch": epoch, "step": self.step}
             metrics = self._evaluate({**place, **metrics, "learning_rate": rate})
@@ -99,25 +99,32 @@ class Training:
         return self._best.should_stop(metrics)
 
     def _evaluate(self, record: dict[str, float]) -> dict[str, float]:
-        """Validates, keeps the model if it is the best so far, logs. Returns the record with the metrics added."""
+        """Validates, keeps the model if it is the best so far, logs. Returns the record with the metrics added.
+
+        Raises:
+          NonFiniteLossError: a metric or a parameter is not finite; this model is not kept.
+        """
         params, stats = evaluated_params(self._state), self._state.stats
         if self._validation_feed is not None:
             values = evaluate_feed(self._eval_step, params, stats, self._validation_feed)
             record = {**record, **_named("validation", values)}
+        self._log.record(record)
+        # The last update may have thrown the weights to infinity after a loss that was finite.
+        values = {**record, "the norm of the parameters": float(optax.tree.norm(params))}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise self._not_finite(name, value, int(record["phase"]), int(record["epoch"]))
         if self._best.is_improved(record):
             self._checkpoint.save(self.step, params, stats)
-        self._log.record(record)
         return record
 
-    def _require_finite(self, loss: float, phase: int, epoch: int) -> None:
-        if not math.isfinite(loss):
-            settings = self._run.phases[phase].optimizer
-            raise NonFiniteLossError(
-                f"the training loss is {loss} in epoch {epoch} (by step {self.step}); training stopped. The last good"
-                f" checkpoint stays: {self._checkpoint.describe()}. Lower"
-                f" phases.{phase}.optimizer.learning_rate (it is {settings.learning_rate:g}) or set"
-                f" phases.{phase}.optimizer.clip_norm (it is {settings.clip_norm})."
-            )
+    def _not_finite(self, what: str, value: float, phase: int, epoch: int) -> NonFiniteLossError:
+        settings = self._run.phases[phase].optimizer
+        return NonFiniteLossError(
+            f"{what} is {value} in epoch {epoch} (by step {self.step}); training stopped. The last good checkpoint"
+            f" stays: {self._checkpoint.describe()}. Lower phases.{phase}.optimizer.learning_rate (it is"
+            f" {settings.learning_rate:g}) or set phases.{phase}.optimizer.clip_norm (it is {settings.clip_norm})."
+        )
 
 
 class _Waiting(Iterator[Batch]):

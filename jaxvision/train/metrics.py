@@ -9,6 +9,10 @@ import numpy as np
 from jaxvision.types import Array
 
 
+METRIC_NAMES = ("loss", "accuracy")
+"""What `Totals.compute` gives."""
+
+
 class Totals(NamedTuple):
     """Sums over valid examples, float32 scalars: how many, their losses, how many were classified rightly.
 

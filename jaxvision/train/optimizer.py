@@ -76,7 +76,6 @@ def make_schedule(schedule: Schedule, peak: float, epochs: int, steps_per_epoch:
             after = optax.piecewise_constant_schedule(
                 peak, {round(e * steps_per_epoch) - warmup: schedule.step_factor for e in schedule.step_epochs}
             )
-    if not warmup:
-        return lambda step: jnp.asarray(after(step), jnp.float32)
-    joined = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
-    return lambda step: jnp.asarray(joined(step), jnp.float32)
+    whole = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup]) if warmup else after
+    # The step as a float: optax mixes it with floats, which strict type promotion refuses for integers.
+    return lambda step: jnp.asarray(whole(jnp.asarray(step, jnp.float32)), jnp.float32)

@@ -21,12 +21,16 @@ class Prediction:
     classes: tuple[tuple[str, float], ...]
 
 
-def predict(run_dir: str | os.PathLike[str], paths: Sequence[str | os.PathLike[str]]) -> list[Prediction]:
-    """Classifies picture files with a run's best checkpoint, resized as the run's training pictures were.
+Path = str | os.PathLike[str]
+
+
+def predict(run_dir: Path, paths: Path | Sequence[Path]) -> list[Prediction]:
+    """Classifies picture files (one or several) with a run's best checkpoint, resized as its training pictures were.
 
     Raises:
       RunFolderError: nothing trained there. DataError: a file that is not a whole picture.
     """
+    paths = [paths] if isinstance(paths, str | os.PathLike) else paths
     restored = restore_best(run_dir)
     height, width, channels = restored.card.image_shape
     # All files are read before anything is predicted: a bad one is named at once.

@@ -51,7 +51,7 @@ class Clock:
 
     @property
     def rate(self) -> float | None:
-        return self._stretch_examples / self._stretch_seconds if self._stretch_seconds > 0 else None
+        return self._stretch_examples / self._stretch_seconds if self._stretch_examples else None
 
     @property
     def seconds_in_all(self) -> float:

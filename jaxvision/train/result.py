@@ -32,7 +32,7 @@ class Result:
     best_epoch: int
     best_step: int
     stop_reason: str
-    """completed, early_stop or non_finite_loss."""
+    """completed or early_stop."""
     parameters: int
     train: Metrics
     validation: Metrics | None

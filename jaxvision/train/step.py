@@ -28,7 +28,8 @@ def make_gradients(graph: nnx.GraphDef, task: Task, run: Run) -> Gradients:
     """
 
     def batch_loss(params: nnx.State, stats: nnx.State, totals: Totals, batch: Batch, key: jax.Array, count: jax.Array):
-        model = nnx.merge(graph, params, stats)
+        # `stats` come from outside the gradient; their variables are made anew so that the model may change them.
+        model = nnx.merge(graph, params, jax.tree.map(lambda leaf: leaf, stats))
         logits = model(batch.inputs, train=True, rngs=nnx.Rngs(dropout=key))
         losses = task.loss(logits, batch.target)
         totals = totals.add(losses=losses, correct=task.correct(logits, batch.target), valid=batch.valid)
