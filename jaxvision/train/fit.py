@@ -16,7 +16,7 @@ from jaxvision.figures.curves import draw_curves
 from jaxvision.serialize import check
 from jaxvision.train.checkpoint import BestCheckpoint, ModelCard, restore_best
 from jaxvision.train.evaluate import evaluate_feed
-from jaxvision.train.folder import new_run_folder, read_metrics, write_config, write_environment
+from jaxvision.train.folder import new_run_folder, read_metrics, require_free, write_config, write_environment
 from jaxvision.train.log import RunLog, require_wandb
 from jaxvision.train.loop import Training
 from jaxvision.train.metrics import METRIC_NAMES
@@ -55,6 +55,8 @@ def fit(
         # Written down, so that nobody later takes the run's data for those of a named source.
         run = replace(run, data=replace(run.data, source="given", path=None))
     require_wandb(run)
+    if run_dir is not None:
+        require_free(run_dir)  # before minutes go into decoding
     dataset = open_dataset(run.data, given=data)
     _check_against_data(run, dataset)
     task = make_task(run, len(dataset.class_names))

@@ -47,11 +47,7 @@ def new_run_folder(name: str, run_dir: str | os.PathLike[str] | None = None) -> 
     try:
         if run_dir is None:
             return _first_free(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunFolderError(
-                f"run folder {folder}: already there and not empty; a run is never written over. "
-                f"Give another --run-dir, or remove it. Received: {os.fspath(run_dir)!r}"
-            )
+        require_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     except OSError as error:
@@ -59,6 +55,16 @@ def new_run_folder(name: str, run_dir: str | os.PathLike[str] | None = None) -> 
             f"run folder {folder}: cannot be made: {error.strerror or error}. Give another --run-dir. "
             f"Received: {str(folder)!r} (seen from {Path.cwd()})"
         ) from error
+
+
+def require_free(run_dir: epath.PathLike) -> None:
+    """Raises RunFolderError where `run_dir` is a file or a folder with something in it."""
+    folder = epath.Path(run_dir)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunFolderError(
+            f"run folder {folder}: already there and not empty; a run is never written over. "
+            f"Give another --run-dir, or remove it. Received: {os.fspath(run_dir)!r}"
+        )
 
 
 def _first_free(wanted: epath.Path) -> epath.Path:

@@ -8,7 +8,6 @@ import numpy as np
 
 from jaxvision.types import Array
 
-
 METRIC_NAMES = ("loss", "accuracy")
 """What `Totals.compute` gives."""
 
