@@ -17,7 +17,11 @@ SCRATCH = Run(
     model=Model("convnet-dogs-vs-cats"),
     phases=(Phase(epochs=30),),
 )
-"""A convnet from scratch: it overfits from about epoch ten on."""
+"""A convnet from scratch: it overfits from about epoch ten on.
+
+measured: validation accuracy 0.7340, highest 0.7480 (1 seed, 30 epochs, 61 min, 2-core Intel Xeon, other work on the
+machine, 35 img/s when alone)
+"""
 
 AUGMENTED = replace(
     SCRATCH,
