@@ -188,7 +188,8 @@ def test_paths_within_an_archive_lead_nowhere(flat, tmp_path):
 
 
 KILLED = """
-import pathlib, sys, time
+import pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
 from jaxvision.data import kaggle
 from jaxvision.data.prepare import prepare_dogs_vs_cats
 bring = kaggle._bring

@@ -88,7 +88,7 @@ def read_references(folder: str | os.PathLike[str]) -> dict[str, dict[str, str]]
         if file.name != "book.json":
             document = json.loads(file.read_text())
             mean, std = (document[kind]["test"]["accuracy"] for kind in ("mean", "std"))
-            value = f"test {mean:.4f} +- {std:.4f} ({document['peer']}, {len(document['runs'])} seeds)"
+            value = f"test {mean:.4f} +- {std:.4f} ({document['peer']}, {len(document['runs'])} runs)"
             references.setdefault(document["experiment"], {})["Keras here"] = value
     return references
 

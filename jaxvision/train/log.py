@@ -4,7 +4,6 @@ metrics.jsonl holds only what a repeat of the run reproduces bit for bit; times 
 """
 
 import dataclasses
-import importlib.util
 import json
 import math
 import time
@@ -227,11 +226,15 @@ def _open_tensorboard(folder: epath.Path) -> Any:
 
 def require_wandb(run: Run) -> None:
     """Raises ConfigError where the run asks for Weights & Biases and the extra is not installed."""
-    if run.log.wandb_project is not None and importlib.util.find_spec("wandb") is None:
+    if run.log.wandb_project is None:
+        return
+    try:
+        import wandb  # noqa: F401
+    except ImportError as error:
         raise ConfigError(
             "log.wandb_project: wandb is not installed; pip install 'jaxvision[wandb]', or leave the field out. "
             f"Received: {run.log.wandb_project!r}"
-        )
+        ) from error
 
 
 def _open_wandb(run: Run, folder: epath.Path) -> Any:
