@@ -132,9 +132,9 @@ def test_each_step_from_the_same_state_equals_keras(training):
         )
     worst = sorted(max(error.values()) for error in errors)
     # Where a rounding turns a ReLU on that is off in Keras, its example's share of the gradient is there or not. Among
-    # the 10**7 activations of 20 steps that happens now and then.
-    assert worst[-3] < 1e-4, errors
-    assert worst[-1] < 5e-2, errors
+    # the 10**7 activations of each step of the larger net that happens now and then; in most steps it must not.
+    assert worst[14] < 1e-4, worst
+    assert worst[-1] < 5e-2, worst
 
 
 def test_free_run_of_the_mnist_convnet_follows_keras(training):
