@@ -41,4 +41,7 @@ MNIST_BEST = replace(
     ),
     ema_decay=0.999,
 )
-"""Our best in the same five epochs: the same convnet with small warps, dropout, AdamW on a cosine, averaged weights."""
+"""Our best in the same five epochs: the same convnet with small warps, dropout, AdamW on a cosine, averaged weights.
+
+measured: test accuracy 0.9946 +- 0.0001 (2 seeds, 5 epochs, 3 min each, 2-core Intel Xeon)
+"""
