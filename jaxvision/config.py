@@ -12,6 +12,9 @@ from pydantic import Field
 
 SCHEMA_VERSION = 1
 
+PARTS = ("train", "validation", "test")
+"""The parts of a dataset, as folders, arrays, metrics and messages name them."""
+
 Count = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

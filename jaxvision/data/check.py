@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from jaxvision import config
+from jaxvision.config import PARTS
 from jaxvision.data.picture import EXTENSIONS, check_picture
 from jaxvision.errors import DataError, UserError
 
-PARTS = ("train", "validation", "test")
 FLAT_NAME = re.compile(r"(.+?)\.\d+\.\w+")
 """Kaggle's flat naming, cat.0.jpg: the class comes before the first dot."""
 

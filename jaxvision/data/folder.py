@@ -9,12 +9,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from jaxvision import config
+from jaxvision.config import PARTS
 from jaxvision.data.parts import Dataset, FilePart, fingerprint
 from jaxvision.data.paths import existing_path
 from jaxvision.data.picture import EXTENSIONS, looks_like
 from jaxvision.errors import DataError, nearest
-
-PARTS = ("train", "validation", "test")
 
 
 def folder(data: config.Data) -> Dataset:

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxvision import config
+from jaxvision.config import PARTS
 from jaxvision.data.arrays import array_dataset, array_part
 from jaxvision.data.parts import Dataset, Part
 from jaxvision.errors import DataError, nearest
-
-PARTS = ("train", "validation", "test")
 
 
 def given_dataset(given: Mapping[str, Any], data: config.Data) -> Dataset:

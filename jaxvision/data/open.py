@@ -44,7 +44,7 @@ def open_dataset(data: config.Data, *, given: Mapping[str, Any] | None = None) -
         raise DataError(f"data.source={data.source} must return a Dataset. Received: {type(dataset).__name__}.")
     _check(dataset)
     dataset = _set_aside(dataset, data)
-    for name in ("train", "validation", "test"):
+    for name in config.PARTS:
         dataset = _limit(dataset, name, getattr(data, f"limit_{name}"), data.split_seed)
     return dataset
 
@@ -70,7 +70,7 @@ def find_source(name: str) -> Source:
 
 def _check(dataset: Dataset) -> None:
     classes = len(dataset.class_names)
-    for name in ("train", "validation", "test"):
+    for name in config.PARTS:
         part: Part | None = getattr(dataset, name)
         if part is None:
             continue

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from jaxvision import config
+from jaxvision.config import PARTS
 from jaxvision.data.parts import Dataset, fingerprint, image_shape
 from jaxvision.data.paths import existing_path
 from jaxvision.data.pipeline import mapped, tensorflow
 from jaxvision.data.user_dataset import stream_part
 from jaxvision.errors import DataError, nearest
-
-PARTS = ("train", "validation", "test")
 
 
 def tfds(data: config.Data) -> Dataset:

@@ -15,7 +15,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxvision.config import Run
+from jaxvision.config import PARTS, Run
 from jaxvision.errors import RunFolderError
 from jaxvision.experiments import list_experiments
 from jaxvision.serialize import to_json
@@ -23,8 +23,6 @@ from jaxvision.train.folder import read_config, read_lines, read_metrics
 from jaxvision.train.result import duration, read_result
 
 Document = dict[str, Any]
-
-PARTS = ("train", "validation", "test")
 
 
 def collect_results(run_dirs: Sequence[str | os.PathLike[str]], *, note: str | None = None) -> Document:
