@@ -32,7 +32,9 @@ class Data:
     path: str | None = None
     """The source's folder or file (tfds: its data_dir)."""
     image_size: tuple[Count, Count] | None = None
-    """Height and width to resize to (stretching, bilinear). None keeps the size the pictures have."""
+    """Height and width to resize to (bilinear). None keeps the size the pictures have."""
+    resize: Literal["stretch", "crop"] = "stretch"
+    """Stretch pictures to image_size, or cut them to its aspect ratio about the middle first (crop)."""
     channels: Literal[1, 3] | None = None
     """Colour channels to decode to. None: 3 for a folder, as stored elsewhere."""
     batch_size: Count = 32
@@ -51,6 +53,10 @@ class Data:
     """Decoded pictures stay on the device (device), come batch by batch (stream), or as resident_mb decides (auto)."""
     resident_mb: Count = 2048
     """With residence=auto: a part of up to this many MB (2**20 bytes) decoded stays on the device."""
+    cache: Annotated[str, Field(min_length=1)] | None = None
+    """Folder of decoded pictures, so that a second run decodes none. None: the user's cache folder; off: no cache."""
+    cache_mb: Count = 20480
+    """Most MB (2**20 bytes) the cache may take; what was not used for longest goes first."""
     shuffle: bool = True
     """Draw training batches in a new order each epoch; a pure function of seed and epoch."""
 

@@ -2,12 +2,21 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What runs keep for later ones goes into a folder of this test run's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXVISION_CACHE", str(tmp_path_factory.mktemp("caches")))
+        yield
 
 
 @pytest.fixture(scope="session")

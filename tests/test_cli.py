@@ -254,7 +254,7 @@ def test_smoke_keeps_everything_but_the_amount():
     assert [phase.epochs for phase in cut.phases] == [1, 1]
     assert cut.phases[0].schedule.warmup_epochs == 0.5
     assert cut.phases[1].schedule.step_epochs == (0.5,)
-    assert cut.data == replace(run.data, limit_train=32, limit_validation=16, limit_test=16)
+    assert cut.data == replace(run.data, cache="off", limit_train=32, limit_validation=16, limit_test=16)
     few = replace(dataset, validation=None)
     assert smoke(replace(run, data=Data(batch_size=1000)), few).data.limit_train == len(dataset.train.target)
     assert smoke(run, few).data.limit_validation is None

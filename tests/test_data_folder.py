@@ -2,11 +2,16 @@
 
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
 from jaxvision import config
 from jaxvision.data import FilePart, open_dataset, open_feed, take
+from jaxvision.data.picture import read_picture
+from jaxvision.data.pipeline import decode_file, decode_jpeg_crop
 from jaxvision.errors import ConfigError, DataError
+from jaxvision.train import predict
+from jaxvision.train.checkpoint import ModelCard, RestoredRun
 from tests.keras_reference import run
 
 pytest.importorskip("tensorflow")
@@ -28,7 +33,8 @@ def two_classes(root, parts=("",), count=3):
 
 
 def opened(root, **settings):
-    return open_dataset(config.Data(**{"source": "folder", "path": str(root), "batch_size": 2} | settings))
+    settings = {"source": "folder", "path": str(root), "batch_size": 2, "cache": "off"} | settings
+    return open_dataset(config.Data(**settings))
 
 
 def pictures(part, residence="stream", **settings):
@@ -38,9 +44,9 @@ def pictures(part, residence="stream", **settings):
     return tuple(np.concatenate([getattr(batch, name) for batch in batches])[valid] for name in ("inputs", "target"))
 
 
-def assert_like_keras(root, size, mode="rgb"):
-    keras = run("image_folder", root, *size, mode)
-    dataset = opened(root, image_size=size, channels={"rgb": 3, "grayscale": 1}[mode])
+def assert_like_keras(root, size, mode="rgb", resize="stretch"):
+    keras = run("image_folder", root, *size, mode, resize)
+    dataset = opened(root, image_size=size, channels={"rgb": 3, "grayscale": 1}[mode], resize=resize)
     assert dataset.class_names == tuple(keras["class_names"])
     assert dataset.train.paths == tuple(keras["paths"])
     inputs, target = pictures(dataset.train)
@@ -49,10 +55,13 @@ def assert_like_keras(root, size, mode="rgb"):
     np.testing.assert_array_equal(target, keras["target"])
     assert np.abs(inputs - keras["pictures"]).max() <= 0.5 + 1e-3  # rounded, otherwise equal
     assert keras["pictures"].std() > 10
+    return dataset, keras["pictures"]
 
 
-@pytest.mark.parametrize("mode", ["rgb", "grayscale"])
-def test_every_format_reads_as_keras_reads_it(mode, tmp_path):
+@pytest.mark.parametrize(
+    ("mode", "resize"), [("rgb", "stretch"), ("grayscale", "stretch"), ("rgb", "crop"), ("grayscale", "crop")]
+)
+def test_every_format_reads_as_keras_reads_it(mode, resize, tmp_path):
     for number, ending in enumerate(("jpg", "jpeg", "png", "bmp", "gif", "JPG")):
         if (ending, mode) != ("gif", "grayscale") and (ending, mode) != (
             "bmp",
@@ -66,17 +75,38 @@ def test_every_format_reads_as_keras_reads_it(mode, tmp_path):
     picture(tmp_path / "a" / "10.jpg", seed=11)
     picture(tmp_path / "a" / "9.jpg", seed=12)
     picture(tmp_path / ".hidden" / "9.jpg")
-    assert_like_keras(tmp_path, (33, 37), mode)
+    dataset, theirs = assert_like_keras(tmp_path, (33, 37), mode, resize)
+    for path, expected in zip(dataset.train.paths, theirs, strict=True):
+        if mode == "rgb" and not path.lower().endswith(("jpg", "jpeg")):  # what predictions read
+            assert np.abs(read_picture(path, image_size=(33, 37), channels=3, resize=resize) - expected).max() <= 0.501
 
 
-def test_real_pictures_read_as_keras_reads_them(shared_data, tmp_path):
+@pytest.mark.parametrize(("size", "resize"), [((180, 180), "stretch"), ((180, 180), "crop"), ((90, 200), "crop")])
+def test_real_pictures_read_as_keras_reads_them(size, resize, shared_data, tmp_path):
     for label in ("dog", "cat"):
         (tmp_path / label).mkdir()
         for number in range(100, 112):
             (tmp_path / label / f"{number}.jpg").symlink_to(
                 shared_data / "dogs-vs-cats" / "train" / f"{label}.{number}.jpg"
             )
-    assert_like_keras(tmp_path, (180, 180))
+    dataset, theirs = assert_like_keras(tmp_path, size, resize=resize)
+    for path, expected in zip(dataset.train.paths[::3], theirs[::3], strict=True):
+        # Pillow asks for slower, exact arithmetic in decoding JPEGs than TensorFlow.
+        assert np.abs(read_picture(path, image_size=size, channels=3, resize=resize) - expected).mean() < 1.5
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_decoding_the_crop_alone_gives_the_same_pixels(channels, tmp_path):
+    """For every place of the window within JPEG's blocks, with and without halved colours."""
+    random = np.random.default_rng(0)
+    for number in range(40):
+        shape = (*random.integers(9, 120, 2), 3)
+        noise = Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8))
+        path = tmp_path / f"{number}.jpg"
+        noise.save(path, quality=90, subsampling=number % 3, progressive=number % 2 == 0)
+        size = tuple(random.integers(1, 60, 2).tolist())
+        crop, whole = decode_jpeg_crop(str(path), size, channels), decode_file(str(path), size, channels, "crop")
+        np.testing.assert_array_equal(crop, whole)
 
 
 def test_resident_and_streamed_files_are_bit_identical_from_any_step(tmp_path):
@@ -198,3 +228,23 @@ def test_bad_folders_are_refused(tmp_path):
     (broken / "cat" / "cat.1.jpg").unlink()
     (broken / "cat" / "cat.1.jpg").symlink_to(broken / "gone.jpg")
     refused(broken, "cat.1.jpg: cannot be opened.*link to nowhere")
+
+
+class Brightness(nnx.Module):
+    """Class 1 where all pixels are white."""
+
+    def __call__(self, images, *, train):
+        mean = images.astype(np.float32).mean((1, 2, 3))
+        return np.array([[0, 1]], np.float32) * (mean[:, None] - 254)
+
+
+def test_predictions_crop_as_the_run_did(tmp_path, monkeypatch):
+    stripes = np.zeros((20, 60, 3), np.uint8)
+    stripes[:, 20:40] = 255
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    for resize, expected in (("crop", "white"), ("stretch", "other")):
+        run = config.Run(data=config.Data(image_size=(8, 8), resize=resize))
+        restored = RestoredRun(Brightness(), ModelCard(run, ("other", "white"), (8, 8, 3), 2), step=1)
+        monkeypatch.setattr(predict, "restore_best", lambda run_dir, restored=restored: restored)
+        (prediction,) = predict.predict(tmp_path, tmp_path / "stripes.png")
+        assert prediction.classes[0][0] == expected

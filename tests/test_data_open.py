@@ -64,6 +64,8 @@ def test_image_size_and_channels_change_given_arrays():
     target = np.arange(300) % 2
     sized = opened({"train": (pictures, target)}, image_size=(9, 4)).train.inputs
     np.testing.assert_array_equal(sized, np.rint(resize_bilinear(pictures, (9, 4))))
+    cut = opened({"train": (pictures, target)}, image_size=(9, 4), resize="crop").train.inputs  # to 2 of 5 columns
+    np.testing.assert_array_equal(cut, np.rint(resize_bilinear(pictures[:, :, 1:3], (9, 4))))
     gray = opened({"train": (pictures, target)}, channels=1).train.inputs
     assert np.abs(gray[..., 0] - pictures @ np.array([0.2989, 0.5870, 0.1140])).max() <= 0.51
     colour = opened({"train": (gray, target)}, channels=3).train.inputs

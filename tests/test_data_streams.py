@@ -1,10 +1,15 @@
 """Examples that come as a stream: a user's tf.data.Dataset, and TFDS."""
 
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from jaxvision import config
-from jaxvision.data import ArrayPart, SequentialPart, open_dataset, open_feed
+from jaxvision.data import ArrayPart, SequentialPart, open_dataset, open_feed, pipeline, take, user_dataset
+from jaxvision.data.arrays import labels
+from jaxvision.data.pipeline import decode
 from jaxvision.errors import DataError
 
 tf = pytest.importorskip("tensorflow")
@@ -19,7 +24,7 @@ def slices(pictures=PICTURES, labels=LABELS):
 
 def opened(train, **settings):
     given = train if isinstance(train, dict) else {"train": train}
-    return open_dataset(config.Data(**{"batch_size": 4} | settings), given=given)
+    return open_dataset(config.Data(**{"batch_size": 4, "cache": "off"} | settings), given=given)
 
 
 def drain(part, residence, *, seed=None, epoch=0, start=0, shuffle=True):
@@ -105,9 +110,10 @@ def test_a_users_shuffle(residence):
 
 @pytest.mark.parametrize("residence", ["auto", "stream"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_image_size_and_channels_as_for_arrays(dtype, residence):
+@pytest.mark.parametrize("resize", ["stretch", "crop"])
+def test_image_size_and_channels_as_for_arrays(resize, dtype, residence):
     pictures = np.random.default_rng(0).integers(0, 256, (COUNT, 6, 5, 3)).astype(dtype)
-    settings = {"image_size": (9, 4), "channels": 1}
+    settings = {"image_size": (9, 4), "channels": 1, "resize": resize}
     dataset = opened(slices(pictures), residence=residence, **settings)
     ours = np.concatenate([inputs[valid] for inputs, _, valid in drain(dataset.train, residence)])
     arrays = opened((pictures, LABELS), **settings).train.inputs
@@ -192,11 +198,10 @@ def test_class_names_come_from_keras_folder_reader():
 
 def test_tfds_mnist(shared_data):
     pytest.importorskip("tensorflow_datasets")
-    data = config.Data(source="tfds:mnist", path=str(shared_data / "tfds"), batch_size=64)
+    data = config.Data(source="tfds:mnist", path=str(shared_data / "tfds"), batch_size=64, cache="off")
     dataset = open_dataset(data)
-    assert dataset.train.inputs.shape == (60000, 28, 28, 1)
-    assert dataset.test.inputs.shape == (10000, 28, 28, 1)
-    assert dataset.train.inputs.dtype == np.uint8
+    assert (len(dataset.train.target), len(dataset.test.target)) == (60000, 10000)
+    assert dataset.train.dtype == np.uint8
     assert dataset.validation is None
     assert dataset.class_names == tuple("0123456789")
     assert dataset.image_shape == (28, 28, 1)
@@ -208,7 +213,7 @@ def test_tfds_mnist(shared_data):
 
     split = tfds.load("mnist", split="test[:20]", data_dir=str(shared_data / "tfds"), as_supervised=True)
     pictures, labels = zip(*split.as_numpy_iterator(), strict=True)
-    np.testing.assert_array_equal(dataset.test.inputs[:20], pictures)
+    np.testing.assert_array_equal(decode(take(dataset.test, np.arange(20))).inputs, pictures)
     np.testing.assert_array_equal(dataset.test.target[:20], labels)
 
 
@@ -245,7 +250,7 @@ def tiny():
 
 @pytest.mark.parametrize("residence", ["auto", "stream"])
 def test_tfds_with_other_splits_and_features(residence, tiny, tmp_path, capfd):
-    data = config.Data(source="tfds:jv_tiny", path=str(tmp_path), batch_size=4, residence=residence)
+    data = config.Data(source="tfds:jv_tiny", path=str(tmp_path), batch_size=4, residence=residence, cache="off")
     dataset = open_dataset(data)
     assert "downloading and preparing" in capfd.readouterr().err
     assert dataset.class_names == ("ox", "ass")
@@ -257,6 +262,32 @@ def test_tfds_with_other_splits_and_features(residence, tiny, tmp_path, capfd):
     assert all((inputs[:, 0, 0, 0] % 2 == target).all() for inputs, target, _ in batches)
     assert open_dataset(data).fingerprint == dataset.fingerprint
     assert "downloading" not in capfd.readouterr().err
+
+
+def test_tfds_records_are_decoded_once_and_then_read_at_random(tiny, tmp_path, monkeypatch):
+    plain = config.Data(source="tfds:jv_tiny", path=str(tmp_path / "tfds"), image_size=(5, 4), cache="off")
+    kept = replace(plain, cache=str(tmp_path / "cache"))
+    (tmp_path / "tfds").mkdir()
+    without, first = open_dataset(plain), open_dataset(kept)
+    decoded = drain(without.train, "device", seed=3)
+    assert_same(drain(without.train, "stream"), drain(without.train, "device"))
+    assert_same(drain(first.train, "stream", seed=3), decoded)  # in the order of random access
+    monkeypatch.setattr(pipeline, "decoded_batches", None)
+    read = []
+    monkeypatch.setattr(user_dataset, "labels", lambda target, where: read.append(where) or labels(target, where))
+    again = open_dataset(replace(kept, residence="stream", limit_train=7))
+    assert read == ["The validation part of tfds:jv_tiny"]  # which no feed has asked for yet
+    monkeypatch.undo()
+    few = open_dataset(replace(plain, limit_train=7))
+    assert again.fingerprint == without.fingerprint
+    np.testing.assert_array_equal(again.train.target, few.train.target)
+    assert_same(drain(again.train, "stream", seed=3), drain(few.train, "device", seed=3))
+    assert_same(drain(again.train, "stream", seed=3, start=1), drain(few.train, "device", seed=3)[1:])
+    # Records written anew are other records.
+    (file,) = (tmp_path / "tfds").rglob("*train*.tfrecord*")
+    os.utime(file, (0, 0))
+    drain(open_dataset(kept).train, "stream")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_tfds_that_cannot_be_had_is_refused(tiny, tmp_path, monkeypatch):

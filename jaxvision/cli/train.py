@@ -33,7 +33,7 @@ def train_command(argv: list[str]) -> None:
         run = with_epochs(run, arguments.epochs)
     if arguments.smoke:
         # Only the sizes of the parts are wanted: as a stream, no picture is decoded for them.
-        run = smoke(run, open_dataset(replace(run.data, residence="stream")))
+        run = smoke(run, open_dataset(replace(run.data, residence="stream", cache="off")))
     print_result(fit(run, run_dir=arguments.run_dir), Console(highlight=False))
 
 
@@ -54,6 +54,7 @@ def smoke(run: Run, dataset: Dataset) -> Run:
     validation, test = dataset.validation, dataset.test
     data = replace(
         run.data,
+        cache="off",  # no whole part is decoded for two batches
         limit_train=min(2 * batch, len(dataset.train.target)),
         limit_validation=None if validation is None else min(evaluated, len(validation.target)),
         limit_test=None if test is None else min(evaluated, len(test.target)),

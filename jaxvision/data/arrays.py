@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def array_part(inputs: Any, target: Any, where: str, data: config.Data) -> Array
     inputs = _uint8_or_float32(inputs, where)
     size, channels = data.image_size or inputs.shape[1:3], data.channels or inputs.shape[3]
     if (*size, channels) != inputs.shape[1:]:
-        inputs = _fitted(inputs, size, channels, where)
+        inputs = _fitted(inputs, size, channels, data.resize, where)
     return ArrayPart(inputs, target)
 
 
@@ -107,7 +107,9 @@ def warn_if_rescaled(highest: float, where: str) -> None:
         )
 
 
-def _fitted(inputs: np.ndarray, size: tuple[int, int], channels: int, where: str) -> np.ndarray:
+def _fitted(
+    inputs: np.ndarray, size: tuple[int, int], channels: int, resize: Literal["stretch", "crop"], where: str
+) -> np.ndarray:
     stored = inputs.shape[3]
     if channels != stored and {channels, stored} != {1, 3}:
         raise DataError(
@@ -121,6 +123,6 @@ def _fitted(inputs: np.ndarray, size: tuple[int, int], channels: int, where: str
             chunk = chunk @ GRAY_WEIGHTS
         elif channels > stored:
             chunk = np.repeat(chunk, channels, axis=3)
-        chunk = resize_bilinear(chunk, size)
+        chunk = resize_bilinear(chunk, size, resize)
         out[start : start + CHUNK] = chunk if out.dtype == np.float32 else np.rint(chunk)
     return out

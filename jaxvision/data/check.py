@@ -16,6 +16,7 @@ from PIL import Image
 from jaxvision import config
 from jaxvision.config import PARTS
 from jaxvision.data.picture import EXTENSIONS, check_picture
+from jaxvision.data.pipeline import available_cores
 from jaxvision.errors import DataError, UserError
 
 FLAT_NAME = re.compile(r"(.+?)\.\d+\.\w+")
@@ -94,7 +95,7 @@ def check_folder(path: str | os.PathLike[str], *, progress: Callable[[int, int],
         problems += [f"folder {f.name!r} is none of {', '.join(PARTS)}" for f in _folders(root) if f.name not in PARTS]
     bad, notes, sizes = [], Counter[str](), []
     # Pillow warns of large pictures; check_picture refuses them with a message of its own.
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(available_cores()) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         checks = pool.map(check_picture, [file for _, _, file in files])
         for done, ((part, name, file), check) in enumerate(zip(files, checks, strict=True), start=1):

@@ -20,7 +20,8 @@ def digits(data: config.Data) -> Dataset:
     with resources.files("jaxvision.data").joinpath("embedded/digits.npz").open("rb") as file:
         stored = np.load(file, allow_pickle=False)
         images, labels = stored["images"], stored["labels"]
-    pictures = resize_bilinear(images[..., None].astype(np.float32) * (255 / 16), data.image_size or (28, 28))
+    pictures = images[..., None].astype(np.float32) * (255 / 16)
+    pictures = resize_bilinear(pictures, data.image_size or (28, 28), data.resize)
     pictures = np.repeat(np.rint(pictures).astype(np.uint8), data.channels or 1, axis=-1)
     target = labels.astype(np.int32)
 

@@ -8,8 +8,9 @@ from typing import Protocol
 import jax
 import numpy as np
 
+from jaxvision.data.cache import cached
 from jaxvision.data.order import epoch_order
-from jaxvision.data.parts import ArrayPart, FilePart, Part, SequentialPart, decoded_bytes
+from jaxvision.data.parts import ArrayPart, FilePart, Part, SequentialPart, decoded_bytes, in_memory
 from jaxvision.data.prefetch import prefetch
 from jaxvision.types import Batch
 
@@ -67,7 +68,11 @@ def open_feed(
     residence: "device" keeps all pictures on the device, "stream" brings each batch, "auto" keeps up to
     `resident_mb` MB (2**20 bytes). Both give the same batches, bit for bit, except for a SequentialPart: streamed,
     it can only be shuffled within a buffer, and starting inside an epoch reads past what comes before.
+    Pictures that the part's decoded cache holds are read from there: the same batches (a SequentialPart's as if it had
+    random access) without decoding.
     """
+    if not isinstance(part, ArrayPart):
+        part = cached(part) or part
     plan = Plan(len(part.target), batch_size, seed, shuffle)
     if residence == "device" or (residence == "auto" and decoded_bytes(part) <= resident_mb * 2**20):
         return ResidentFeed(part, plan)
@@ -86,7 +91,7 @@ class ResidentFeed:
             part = decode(part)
         self.plan = plan
         self.num_examples, self.batch_size = plan.num_examples, plan.batch_size
-        self._inputs = jax.device_put(np.asarray(part.inputs))
+        self._inputs = jax.device_put(in_memory(part.inputs))
         self._target = jax.device_put(part.target)
 
     @property

@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from jaxvision import config
 from jaxvision.config import PARTS
+from jaxvision.data.cache import open_cache
 from jaxvision.data.parts import Dataset, FilePart, fingerprint
 from jaxvision.data.paths import existing_path
 from jaxvision.data.picture import EXTENSIONS, looks_like
@@ -20,7 +21,7 @@ def folder(data: config.Data) -> Dataset:
     """DIR/{train,validation,test}/CLASS/*.jpg, or DIR/CLASS/*.jpg for a training part alone.
 
     Classes are the sub-folders in alphabetical order; pictures (.jpg .jpeg .png .bmp .gif, at any depth) are
-    decoded to `data.channels` (3 if not given) and stretched to `data.image_size`.
+    decoded to `data.channels` (3 if not given) and resized to `data.image_size` by `data.resize`.
     """
     root = existing_path(data)
     if not root.is_dir():
@@ -46,7 +47,11 @@ def folder(data: config.Data) -> Dataset:
         )
     files = {name: _pictures(path, class_names) for name, path in parts.items()}
     size = data.image_size or _common_size([path for paths, _ in files.values() for path in paths])
-    read = {name: FilePart(paths, target, size, data.channels or 3) for name, (paths, target) in files.items()}
+    cache = open_cache(data)
+    read = {
+        name: FilePart(paths, target, size, data.channels or 3, data.resize, cache)
+        for name, (paths, target) in files.items()
+    }
     return Dataset(
         train=read["train"],
         validation=read.get("validation"),
@@ -135,6 +140,6 @@ def _common_size(paths: list[str]) -> tuple[int, int]:
         if sizes[-1] != sizes[0]:
             raise DataError(
                 f"{path}: pictures differ in size. Received: {height} x {width} after {sizes[0][0]} x {sizes[0][1]} "
-                f"({paths[0]}). Set data.image_size, to which all are stretched."
+                f"({paths[0]}). Set data.image_size, to which all are resized."
             )
     return sizes[0]

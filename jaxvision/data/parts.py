@@ -5,7 +5,8 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -29,7 +30,17 @@ class Rows:
         return self.array[self.chosen[index]]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self.array[self.chosen], dtype)
+        rows = aligned_empty(self.shape, self.dtype)
+        # With mode="raise" NumPy would gather into a buffer and copy that.
+        np.take(self.array, self.chosen, axis=0, out=rows, mode="clip")
+        return rows.astype(dtype or self.dtype, copy=False)
+
+
+class Cache(NamedTuple):
+    """Where decoded pictures are kept between runs (`jaxvision.data.cache`), and how many bytes they may take."""
+
+    folder: Path
+    limit: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +58,19 @@ class ArrayPart:
 
 @dataclass(frozen=True, eq=False)
 class FilePart:
-    """Pictures on disk, decoded to uint8 (H, W, C) and stretched to `image_size` when asked. target: int32 (N,)."""
+    """Pictures on disk, decoded to uint8 (H, W, C) and resized to `image_size` when asked. target: int32 (N,).
+
+    whole, positions: the source's part that this one was taken from, and where its examples stand there.
+    """
 
     paths: tuple[str, ...]
     target: np.ndarray
     image_size: tuple[int, int]
     channels: int
+    resize: Literal["stretch", "crop"] = "stretch"
+    cache: Cache | None = None
+    whole: Self | None = None
+    positions: np.ndarray | None = None
     dtype = np.dtype(np.uint8)
 
 
@@ -63,6 +81,7 @@ class SequentialPart:
     stored: gives a tf.data.Dataset of (picture as stored, label), in the same order at each call.
     decode: TensorFlow function from a stored picture to `image_shape` of `dtype` (uint8 or float32).
     positions: int64 (N,), rising: which of the stored examples belong to the part. target: int32 (N,), their labels.
+    identity: what decides the decoded pictures, where that is known. whole: the source's part this was taken from.
     """
 
     where: str
@@ -72,6 +91,9 @@ class SequentialPart:
     target: np.ndarray
     image_shape: tuple[int, int, int]
     dtype: np.dtype
+    identity: str | None = None
+    cache: Cache | None = None
+    whole: Self | None = None
 
 
 Part = ArrayPart | FilePart | SequentialPart
@@ -110,17 +132,37 @@ def decoded_bytes(part: Part) -> int:
     return len(part.target) * math.prod(image_shape(part)) * dtype.itemsize
 
 
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """np.empty, begun at a multiple of 64 bytes: what JAX uses in place on a CPU, without a copy of its own."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def in_memory(inputs: np.ndarray | Rows) -> np.ndarray:
+    """The array, read if it is mapped from a file: on a CPU JAX would otherwise go on using the file itself."""
+    inputs = np.asarray(inputs)
+    if not on_disk(inputs):
+        return inputs
+    memory = aligned_empty(inputs.shape, inputs.dtype)
+    np.copyto(memory, inputs)
+    return memory
+
+
 def take(part: Part, chosen: np.ndarray) -> Part:
     """The part's examples at the indices `chosen`; of a SequentialPart `chosen` must rise."""
     target = part.target[chosen]
     match part:
         case ArrayPart():
-            inputs = Rows(part.inputs, chosen) if _on_disk(part.inputs) else part.inputs[chosen]
+            inputs = Rows(part.inputs, chosen) if on_disk(part.inputs) else part.inputs[chosen]
             return ArrayPart(inputs, target, part.names and tuple(part.names[index] for index in chosen))
         case FilePart():
-            return replace(part, paths=tuple(part.paths[index] for index in chosen), target=target)
+            paths = tuple(part.paths[index] for index in chosen)
+            positions = chosen if part.positions is None else part.positions[chosen]
+            return replace(part, paths=paths, target=target, positions=positions, whole=part.whole or part)
         case SequentialPart():
-            return replace(part, positions=part.positions[chosen], target=target)
+            return replace(part, positions=part.positions[chosen], target=target, whole=part.whole or part)
 
 
 def describe(part: Part, index: int) -> str:
@@ -150,7 +192,8 @@ def fingerprint(parts: Mapping[str, Part], root: str = "") -> str:
     return digest.hexdigest()
 
 
-def _on_disk(array: Any) -> bool:
+def on_disk(array: Any) -> bool:
+    """Whether the array's values are read from a file as they are asked for."""
     while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
         array = array.base
     return isinstance(array, np.memmap | Rows)

@@ -4,6 +4,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -47,13 +48,19 @@ class _FaultError(Exception):
 
 
 def read_picture(
-    path: str | os.PathLike[str], *, image_size: tuple[int, int] | None = None, channels: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    resize: Literal["stretch", "crop"] = "stretch",
 ) -> np.ndarray:
-    """The picture in `path` as uint8 (H, W, C), stretched to `image_size` (height, width) where one is given.
+    """The picture in `path` as uint8 (H, W, C), resized to `image_size` (height, width) where one is given.
 
-    channels: 1 (grey), 3 (red, green, blue) or None for as many as the file holds; transparency is dropped. What the
-    file holds decides how it is read, not its name; of an animation, the first picture. Orientation marks (EXIF) are
-    ignored, as TensorFlow does. Raises DataError naming the file where it is missing, empty, damaged or no picture.
+    channels: 1 (grey), 3 (red, green, blue) or None for as many as the file holds; transparency is dropped.
+    resize: stretch the picture, or cut it to the aspect ratio of `image_size` about its middle first (crop).
+    What the file holds decides how it is read, not its name; of an animation, the first picture. Orientation marks
+    (EXIF) are ignored, as TensorFlow does. Raises DataError naming the file where it is missing, empty, damaged or no
+    picture.
     """
     if channels not in (None, 1, 3):
         raise DataError(f"A picture is read with 1 or 3 channels. Received: channels={channels}.")
@@ -68,9 +75,9 @@ def read_picture(
         pixels = _pixels(image, channels)
     except _FaultError as fault:
         raise DataError(f"{path}: {fault}. Received: no readable picture. Replace or remove this file.") from None
-    if image_size is None or image_size == pixels.shape[:2]:
+    if image_size is None:
         return pixels
-    return np.rint(resize_bilinear(pixels, image_size)).astype(np.uint8)
+    return np.rint(resize_bilinear(pixels, image_size, resize)).astype(np.uint8)
 
 
 def picture_fault(path: str | os.PathLike[str]) -> str | None:
@@ -97,11 +104,26 @@ def check_picture(path: str | os.PathLike[str]) -> PictureCheck:
     return PictureCheck(None, notes, size)
 
 
-def resize_bilinear(pictures: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """Stretch (..., H, W, C) pictures of any number dtype to `image_size`; float32, in the units given.
+def central_window(height: int, width: int, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of the largest window about the middle with the aspect ratio of `image_size`.
+
+    Rounded as by Keras' `crop_to_aspect_ratio`.
+    """
+    window_height = max(min(height, width * image_size[0] // image_size[1]), 1)
+    window_width = max(min(width, height * image_size[1] // image_size[0]), 1)
+    return (height - window_height) // 2, (width - window_width) // 2, window_height, window_width
+
+
+def resize_bilinear(
+    pictures: np.ndarray, image_size: tuple[int, int], resize: Literal["stretch", "crop"] = "stretch"
+) -> np.ndarray:
+    """(..., H, W, C) pictures of any number dtype, stretched or cropped to `image_size`; float32, in the units given.
 
     Half-pixel centres, no antialiasing: what `tf.image.resize` and Keras' folder reader compute.
     """
+    if resize == "crop":
+        top, left, height, width = central_window(pictures.shape[-3], pictures.shape[-2], image_size)
+        pictures = pictures[..., top : top + height, left : left + width, :]
     pictures = pictures.astype(np.float32)
     for axis, new in ((-3, image_size[0]), (-2, image_size[1])):
         old = pictures.shape[axis]

@@ -9,11 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.data.parts import ArrayPart, FilePart, Part, SequentialPart, describe, image_shape
+from jaxvision.data.parts import (
+    ArrayPart,
+    FilePart,
+    Part,
+    SequentialPart,
+    aligned_empty,
+    describe,
+    image_shape,
+)
 from jaxvision.errors import DataError
 
 SHUFFLE_BYTES = 2**28
 """Memory of the buffer in which a SequentialPart is shuffled, counted in decoded pictures."""
+
+JPEG_MARGIN = 2
+"""Pixels decoded beyond a crop of a JPEG: where colours are stored at half the size, its edge takes in one more."""
 
 Numpys = tuple[np.ndarray, np.ndarray]
 
@@ -40,6 +51,18 @@ def mapped(stored: Any, function: Callable[..., Any], **options: Any) -> Any:
     return stored.map(tensorflow().autograph.experimental.do_not_convert(function), **options)
 
 
+def available_cores() -> int:
+    """Processor cores this process may use: fewer than the machine has where a batch system or taskset says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cropped(picture: Any, image_size: tuple[int, int]) -> Any:
+    """The largest part of a picture (H, W, C) about its middle that has the aspect ratio of `image_size`."""
+    tf = tensorflow()
+    corner, extent = _window(tf.shape(picture)[:2], image_size)
+    return _cut(picture, corner, extent)
+
+
 def resized(picture: Any, image_size: tuple[int, int]) -> Any:
     """Stretch a picture as Keras' folder reader does (bilinear, no antialias); uint8 is rounded back to uint8."""
     tf = tensorflow()
@@ -47,12 +70,39 @@ def resized(picture: Any, image_size: tuple[int, int]) -> Any:
     return tf.cast(tf.round(stretched), tf.uint8) if picture.dtype == tf.uint8 else stretched
 
 
-def decode_file(path: Any, image_size: tuple[int, int], channels: int) -> Any:
-    """One picture file (JPEG, PNG, BMP, first frame of a GIF) as uint8 (H, W, C)."""
+def decode_file(path: Any, image_size: tuple[int, int], channels: int, resize: str = "stretch") -> Any:
+    """One picture file (JPEG, PNG, BMP, first frame of a GIF) as uint8 (H, W, C); see `config.Data.resize`."""
     tf = tensorflow()
     picture = tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
     picture.set_shape((None, None, channels))
-    return resized(picture, image_size)
+    return resized(cropped(picture, image_size) if resize == "crop" else picture, image_size)
+
+
+def decode_jpeg_crop(path: Any, image_size: tuple[int, int], channels: int) -> Any:
+    """`decode_file` with resize="crop" of a JPEG: decodes only what the crop shows, to the same pixels."""
+    tf = tensorflow()
+    content = tf.io.read_file(path)
+    shape = tf.io.extract_jpeg_shape(content)[:2]
+    corner, extent = _window(shape, image_size)
+    start = tf.maximum(corner - JPEG_MARGIN, 0)
+    end = tf.minimum(corner + extent + JPEG_MARGIN, shape)
+    picture = tf.io.decode_and_crop_jpeg(content, tf.concat((start, end - start), 0), channels=channels)
+    return resized(_cut(picture, corner - start, extent), image_size)
+
+
+def _window(shape: Any, image_size: tuple[int, int]) -> tuple[Any, Any]:
+    """`picture.central_window` of int32 tensors: (top, left) and (height, width)."""
+    tf = tensorflow()
+    size = np.asarray(image_size, np.int32)
+    extent = tf.maximum(tf.minimum(shape, shape[::-1] * size // size[::-1]), 1)
+    return (shape - extent) // 2, extent
+
+
+def _cut(picture: Any, corner: Any, extent: Any) -> Any:
+    tf = tensorflow()
+    channels = picture.shape[2]
+    part = tf.slice(picture, tf.concat((corner, [0]), 0), tf.concat((extent, [channels]), 0))
+    return tf.ensure_shape(part, (None, None, channels))
 
 
 def file_batches(part: FilePart, order: np.ndarray, batch_size: int) -> Iterator[Numpys]:
@@ -61,8 +111,13 @@ def file_batches(part: FilePart, order: np.ndarray, batch_size: int) -> Iterator
     paths = [os.fsencode(part.paths[index]) for index in order]
     stored = tf.data.Dataset.from_tensor_slices((order, paths, part.target[order]))
 
+    # Without a branch for each picture, which takes longer than it saves.
+    crops = part.resize == "crop" and all(path.lower().endswith((".jpg", ".jpeg")) for path in part.paths)
+
     def decode(path: Any) -> Any:
-        return decode_file(path, part.image_size, part.channels)
+        if crops:
+            return decode_jpeg_crop(path, part.image_size, part.channels)
+        return decode_file(path, part.image_size, part.channels, part.resize)
 
     for _, pictures, labels in decoded_batches(stored, decode, batch_size, lambda index: describe(part, index)):
         yield pictures, labels
@@ -108,17 +163,20 @@ def sequence_batches(
         )
 
 
+def decode_in_order(part: FilePart | SequentialPart) -> Iterator[Numpys]:
+    """Batches (pictures, labels) of all the part's examples, from the first to the last."""
+    if isinstance(part, FilePart):
+        return file_batches(part, np.arange(len(part.target)), 64)
+    return sequence_batches(part, 64)
+
+
 def decode(part: Part) -> ArrayPart:
     """The part with all its pictures decoded in memory, by parallel tf.data."""
     if isinstance(part, ArrayPart):
         return part
-    if isinstance(part, FilePart):
-        batches = file_batches(part, np.arange(len(part.target)), 64)
-    else:
-        batches = sequence_batches(part, 64)
-    inputs = np.empty((len(part.target), *image_shape(part)), part.dtype)
+    inputs = aligned_empty((len(part.target), *image_shape(part)), part.dtype)
     done = 0
-    for pictures, _ in batches:
+    for pictures, _ in decode_in_order(part):
         inputs[done : done + len(pictures)] = pictures
         done += len(pictures)
     return ArrayPart(inputs, part.target, part.paths if isinstance(part, FilePart) else None)
@@ -135,10 +193,14 @@ def decoded_batches(
     batches = mapped(
         stored,
         lambda index, picture, label: (index, decode(picture), label),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        num_parallel_calls=available_cores(),
         deterministic=True,
     )
-    batches = iter(batches.batch(batch_size).prefetch(2).as_numpy_iterator())
+    options = tf.data.Options()
+    # Threads of our own: one picture a core, and none that wait for others of the process.
+    options.threading.private_threadpool_size = available_cores()
+    options.threading.max_intra_op_parallelism = 1
+    batches = iter(batches.batch(batch_size).prefetch(2).with_options(options).as_numpy_iterator())
     delivered = 0
     while True:
         try:

@@ -21,8 +21,8 @@ from jaxvision.errors import DataError, nearest
 def tfds(data: config.Data) -> Dataset:
     """The splits train, validation and test of a TFDS dataset; `data.path` is TFDS' data_dir.
 
-    Pictures are decoded into memory where they fit (`data.residence`, `data.resident_mb`), else the records are
-    read once for the labels and decoded batch by batch. What is not there yet is downloaded, and said so.
+    The records are read once for the labels, which the decoded cache spares the next time; pictures are decoded when
+    a feed is opened. What is not there yet is downloaded, and said so.
     """
     name = data.source.removeprefix("tfds:")
     tensorflow()
@@ -53,7 +53,13 @@ def tfds(data: config.Data) -> Dataset:
         return mapped(examples, lambda example: (example[image_key], example[label_key]))
 
     parts = {
-        part: stream_part(functools.partial(records, part), image.decode_example, where, data)
+        part: stream_part(
+            functools.partial(records, part),
+            image.decode_example,
+            where,
+            data,
+            identity=f"tfds {tensorflow_datasets.__version__} {_records(builder, part)}",
+        )
         for part, where in splits.items()
     }
     class_names = tuple(label.names) if label.names else tuple(map(str, range(label.num_classes)))
@@ -63,8 +69,16 @@ def tfds(data: config.Data) -> Dataset:
         test=parts.get("test"),
         class_names=class_names,
         image_shape=image_shape(parts["train"]),
-        fingerprint=fingerprint({f"{builder.info.full_name} {part}": parts[part] for part in parts}),
+        fingerprint=fingerprint(
+            {f"{builder.info.full_name} {part} {builder.info.splits[part].num_bytes}": parts[part] for part in parts}
+        ),
     )
+
+
+def _records(builder: Any, split: str) -> str:
+    """The split's files, by name, size and time."""
+    files = [(file.name, file.stat()) for file in builder.info.splits[split].filepaths]
+    return f"{builder.info.full_name} {[(name, status.length, status.mtime) for name, status in files]}"
 
 
 @contextlib.contextmanager

@@ -8,8 +8,9 @@ import numpy as np
 
 from jaxvision import config
 from jaxvision.data.arrays import GRAY_WEIGHTS, labels, warn_if_rescaled
+from jaxvision.data.cache import cached_target, open_cache
 from jaxvision.data.parts import ArrayPart, SequentialPart
-from jaxvision.data.pipeline import decoded_batches, mapped, reading, resized, tensorflow
+from jaxvision.data.pipeline import cropped, decoded_batches, mapped, reading, resized, tensorflow
 from jaxvision.errors import DataError
 
 
@@ -48,13 +49,18 @@ def dataset_part(given: Any, where: str, data: config.Data) -> ArrayPart | Seque
 
 
 def stream_part(
-    stored: Callable[[], Any], decode: Callable[[Any], Any], where: str, data: config.Data
+    stored: Callable[[], Any], decode: Callable[[Any], Any], where: str, data: config.Data, identity: str | None = None
 ) -> ArrayPart | SequentialPart:
-    """An ArrayPart if the decoded pictures fit, else a SequentialPart.
+    """A SequentialPart; or, of examples that may not be the same at a second reading, an ArrayPart if they fit.
 
     stored: gives a tf.data.Dataset of (stored picture, label). decode: stored picture -> (H, W[, C]).
+    identity: what decides the stored examples; None where that cannot be known, and they cannot be cached.
     """
     tf = tensorflow()
+    cache = None
+    if identity is not None:
+        identity = f"{identity} {data.image_size} {data.channels} {data.resize}"
+        cache = open_cache(data)
     with reading(where):
         first = next(iter(stored().take(1)), None)
         if first is None:
@@ -75,14 +81,15 @@ def stream_part(
             return tf.ensure_shape(picture, shape)
 
     room = data.resident_mb * 2**20 // (math.prod(shape) * dtype.itemsize)
-    if data.residence != "stream" and int(stored().cardinality()) <= room:  # unknown cardinality is negative
-        part = _decoded(stored(), fitted, where, room)
-        if part is not None:
-            return part
-    with reading(where):
-        only_labels = list(mapped(stored(), lambda picture, label: label).batch(1024).as_numpy_iterator())
-    target = labels(np.concatenate(only_labels), where)
-    return SequentialPart(where, stored, fitted, np.arange(len(target)), target, shape, dtype)
+    fits = data.residence != "stream" and int(stored().cardinality()) <= room  # unknown cardinality is negative
+    if identity is None and fits and (part := _decoded(stored(), fitted, where, room)) is not None:
+        return part
+    target = None if identity is None or cache is None else cached_target(cache, identity)
+    if target is None:
+        with reading(where):
+            only_labels = list(mapped(stored(), lambda picture, label: label).batch(1024).as_numpy_iterator())
+        target = labels(np.concatenate(only_labels), where)
+    return SequentialPart(where, stored, fitted, np.arange(len(target)), target, shape, dtype, identity, cache)
 
 
 def _decoded(stored: Any, decode: Callable[[Any], Any], where: str, room: int) -> ArrayPart | None:
@@ -117,4 +124,6 @@ def _fit(picture: Any, data: config.Data, where: str) -> Any:
         else:
             gray = tf.tensordot(tf.cast(picture, tf.float32), GRAY_WEIGHTS, 1)
             picture = gray if picture.dtype == tf.float32 else tf.cast(tf.round(gray), tf.uint8)
-    return resized(picture, data.image_size) if data.image_size else picture
+    if data.image_size is None:
+        return picture
+    return resized(cropped(picture, data.image_size) if data.resize == "crop" else picture, data.image_size)

@@ -43,7 +43,10 @@ def evaluate(run_dir: str | os.PathLike[str], *, part: str = "test", data: Any =
     else:
         # Labels are numbers of the run's classes; nothing is set aside or limited.
         given = {"train": data, "class_names": restored.card.class_names}
-        dataset, part = open_dataset(Data(image_size=restored.card.image_shape[:2]), given=given), "train"
+        dataset, part = (
+            open_dataset(Data(image_size=restored.card.image_shape[:2], resize=run.data.resize), given=given),
+            "train",
+        )
     parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     chosen = parts.get(part)
     if chosen is None:

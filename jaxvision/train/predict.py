@@ -34,7 +34,10 @@ def predict(run_dir: Path, paths: Path | Sequence[Path]) -> list[Prediction]:
     restored = restore_best(run_dir)
     height, width, channels = restored.card.image_shape
     # All files are read before anything is predicted: a bad one is named at once.
-    pictures = [read_picture(os.fspath(path), image_size=(height, width), channels=channels) for path in paths]
+    resize = restored.card.run.data.resize
+    pictures = [
+        read_picture(os.fspath(path), image_size=(height, width), channels=channels, resize=resize) for path in paths
+    ]
     graph, state = nnx.split(restored.model)
 
     @jax.jit

@@ -1,13 +1,21 @@
-"""What keras.utils.image_dataset_from_directory reads: image_folder.py GIVEN.npz ANSWER.npz DIR HEIGHT WIDTH MODE."""
+"""What keras.utils.image_dataset_from_directory reads.
+
+image_folder.py GIVEN.npz ANSWER.npz DIR HEIGHT WIDTH MODE RESIZE, the last one stretch or crop.
+"""
 
 import sys
 
 import keras
 import numpy as np
 
-_, answer, folder, height, width, mode = sys.argv[1:]
+_, answer, folder, height, width, mode, resize = sys.argv[1:]
 dataset = keras.utils.image_dataset_from_directory(
-    folder, image_size=(int(height), int(width)), color_mode=mode, batch_size=None, shuffle=False
+    folder,
+    image_size=(int(height), int(width)),
+    color_mode=mode,
+    batch_size=None,
+    shuffle=False,
+    crop_to_aspect_ratio=resize == "crop",
 )
 pictures, target = zip(*dataset.as_numpy_iterator(), strict=True)
 np.savez(

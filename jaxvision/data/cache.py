@@ -1,0 +1,115 @@
+"""Decoded pictures on disk, so that a second run over the same files decodes none: what is kept, and under which key.
+
+A key is a sha256 over what decides the decoded pictures: names below the part's folder, sizes and times of the files
+(not their labels), image size, channels, resize, DECODER_VERSION and TensorFlow's version. `store` keeps the files.
+"""
+
+import hashlib
+import os
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from jaxvision import config
+from jaxvision.data import store
+from jaxvision.data.parts import ArrayPart, Cache, FilePart, Rows, SequentialPart, image_shape
+from jaxvision.data.pipeline import decode_in_order, tensorflow
+from jaxvision.errors import DataError
+
+DECODER_VERSION = 1
+"""Goes up with every change to jaxvision.data.pipeline that changes decoded pixels."""
+
+SAMPLES = 64
+"""Files of which some bytes go into the key: without compression, names, sizes and times alone may agree by chance."""
+
+
+def open_cache(data: config.Data) -> Cache | None:
+    """The cache that `data.cache` names; None where it is off.
+
+    The default is `decoded` in $JAXVISION_CACHE, else $XDG_CACHE_HOME/jaxvision/decoded or ~/.cache/jaxvision/decoded.
+    """
+    if data.cache == "off":
+        return None
+    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "jaxvision")
+    folder = Path(data.cache or Path(os.environ.get("JAXVISION_CACHE") or user, "decoded"))
+    try:
+        return Cache(folder.expanduser().absolute(), data.cache_mb * 2**20)
+    except RuntimeError:
+        store.warn_unusable(folder, "no home folder is known")
+        return None
+
+
+def cached(part: FilePart | SequentialPart) -> ArrayPart | None:
+    """The part's pictures, memory-mapped from the cache; None where they must be decoded.
+
+    An entry holds a whole part as the source has it; a validation part set aside, or a limit, reads rows of it, so no
+    split or limit makes an entry of its own. What is not in the cache is put there if this part is at least half of
+    the whole. For a smaller one that would decode more than is used: it is decoded alone, in each run.
+    """
+    whole = part.whole or part
+    if part.cache is None or (identity := _identity(whole)) is None:
+        return None
+    key = _key(identity)
+    entry = store.find(part.cache, key)
+    if entry is None and 2 * len(part.target) >= len(whole.target):
+        try:
+            entry = _keep(part.cache, key, whole)
+        except DataError:
+            if part is whole:
+                raise
+            # The picture that is no good may lie outside this part; decoding the part alone will tell.
+    if entry is None:
+        return None
+    inputs = entry.pictures if part.positions is None or part is whole else Rows(entry.pictures, part.positions)
+    return ArrayPart(inputs, part.target, part.paths if isinstance(part, FilePart) else None)
+
+
+def cached_target(cache: Cache, identity: str) -> np.ndarray | None:
+    """Labels, int32 (N,), of the SequentialPart of this identity, where the cache holds it."""
+    entry = store.find(cache, _key(identity))
+    return None if entry is None else entry.target
+
+
+def _keep(cache: Cache, key: str, part: FilePart | SequentialPart) -> store.Entry | None:
+    return store.keep(
+        cache,
+        key,
+        (pictures for pictures, _ in decode_in_order(part)),
+        shape=(len(part.target), *image_shape(part)),
+        dtype=part.dtype,
+        # Labels of files are their folders; those of records would cost a pass over all of them.
+        target=part.target if isinstance(part, SequentialPart) else None,
+        source=os.path.commonpath(part.paths) if isinstance(part, FilePart) else part.where,
+    )
+
+
+def _identity(part: FilePart | SequentialPart) -> str | None:
+    if isinstance(part, SequentialPart):
+        return part.identity
+    root = os.path.commonpath({os.path.dirname(path) for path in part.paths})
+    identity = [f"{part.image_size} {part.channels} {part.resize}"]
+    try:
+        for path in part.paths:
+            status = os.stat(path)
+            identity.append(f"{path[len(root) :]!r} {status.st_size} {status.st_mtime_ns}")
+        for path in part.paths[:: max(1, len(part.paths) // SAMPLES)]:
+            with open(path, "rb") as file:
+                file.seek(os.path.getsize(path) // 2)
+                identity.append(hashlib.sha256(file.read(2**16)).hexdigest())
+    except OSError:
+        return None  # the decoder will say which file it is, and why
+    return "\n".join(identity)
+
+
+def _key(identity: str) -> str:
+    return hashlib.sha256(f"{DECODER_VERSION} {_tensorflow_version()} {identity}".encode()).hexdigest()
+
+
+def _tensorflow_version() -> str:
+    for name in ("tensorflow", "tensorflow-cpu"):
+        try:
+            return metadata.version(name)  # importing it would take seconds
+        except metadata.PackageNotFoundError:
+            pass
+    return tensorflow().__version__
