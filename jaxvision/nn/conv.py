@@ -1,88 +1,93 @@
-"""Convolution, with a lowering that suits the backend."""
+"""Convolution and transposed convolution of pictures."""
 
-from functools import partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.custom_derivatives import SymbolicZero
 
 from jaxvision.nn.activation import Activation, linear
+from jaxvision.nn.conv_primitive import conv_p, input_gradient_p
 from jaxvision.nn.dtypes import in_dtype
+from jaxvision.nn.window import Pads, Size, Window, compiler_conv, compiler_input_gradient
 
 Padding = Literal["VALID", "SAME"]
-Size = tuple[int, int]
-
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
-_FEW_CHANNELS = 8
-"""Below this many input channels the row products are the faster forward pass on a CPU."""
+Lowering = Literal["auto", "lax"]
 
 
 def conv2d(
-    x: jax.Array, kernel: jax.Array, *, strides: Size = (1, 1), padding: Padding = "VALID", lowering: str = "auto"
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    strides: Size = (1, 1),
+    padding: Padding | Pads = "VALID",
+    dilation: Size = (1, 1),
+    groups: int = 1,
+    lowering: Lowering = "auto",
 ) -> jax.Array:
-    """Cross-correlation: (B, H, W, C), (kh, kw, C, D) -> (B, H', W', D), in the dtype of `x` and `kernel`.
+    """Cross-correlation: (B, H, W, C), (kh, kw, C / groups, D) -> (B, H', W', D), in the dtype of `x` and `kernel`.
 
-    `lowering="lax"` is the compiler's own convolution as it stands, everywhere. With "auto" a CPU takes what measured
-    best (2 cores, jax 0.10.2): the weight gradient, and the forward pass of few channels, as one matrix product per
-    kernel row; the forward pass of many channels as the compiler's convolution with a column of padding. Equal to
-    rounding. Forward mode, `jvp` of `grad` and `vmap` work with either.
+    Args:
+      padding: "VALID" (none), "SAME" (zeros such that H' = ceil(H / stride), more of them at the end), or the numbers
+        ((top, bottom), (left, right)).
+      dilation: distance between the pixels that neighbouring taps of the kernel see (Yu & Koltun 2016).
+      groups: inputs and outputs in so many groups of channels, each seeing only its own; C is a depthwise convolution.
+      lowering: "lax" is the compiler's own convolution as it stands, on every platform. "auto" is the same on GPU and
+        TPU; a CPU takes what measured best (`jaxvision.nn.conv_cpu`), equal to rounding. Both have every derivative,
+        `vmap` and sharding.
+
+    Raises:
+      ValueError: shapes that do not fit together.
     """
-    # One position needs no patches, and then the compiler's convolution already is a matrix product.
-    if lowering == "lax" or jax.default_backend() != "cpu" or kernel.shape[:2] == (1, 1):
-        return _compilers_conv(x, kernel, strides, padding)
-    return _conv_on_cpu(x, kernel, strides, padding)
+    channels, features = kernel.shape[2] * groups, kernel.shape[3]
+    if x.shape[3] != channels or features % groups:
+        raise ValueError(
+            f"conv2d: kernel (kh, kw, C / groups, D) must fit the {x.shape[3]} channels of x, and groups divide D."
+            f" Received: x {x.shape}, kernel {kernel.shape}, groups={groups}"
+        )
+    window = _window(_size(x.shape[1:3]), _size(kernel.shape[:2]), strides, padding, dilation, groups)
+    # Nothing to compute: no platform's code need be ready for it.
+    if lowering == "lax" or min(*x.shape, *kernel.shape, *window.out_size) < 1:
+        return compiler_conv(x, kernel, window)
+    return conv_p.bind(x, kernel, window=window)
 
 
-def _compilers_conv(x: jax.Array, kernel: jax.Array, strides: Size, padding: Padding) -> jax.Array:
-    return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_LAYOUT)
+def conv_transpose2d(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    strides: Size = (1, 1),
+    padding: Padding = "VALID",
+    lowering: Lowering = "auto",
+) -> jax.Array:
+    """The transpose of `conv2d`, as Keras' Conv2DTranspose: (B, h, w, D), (kh, kw, C, D) -> (B, H, W, C).
+
+    "SAME" gives H = h * stride, "VALID" H = h * stride + max(kh - stride, 0). `lowering` as in `conv2d`.
+    """
+    if x.shape[3] != kernel.shape[3]:
+        raise ValueError(
+            f"conv_transpose2d: kernel (kh, kw, C, D) must end with the {x.shape[3]} channels of x."
+            f" Received: x {x.shape}, kernel {kernel.shape}"
+        )
+    more = [max(k - s, 0) if padding == "VALID" else 0 for k, s in zip(kernel.shape, strides, strict=False)]
+    height, width = (x.shape[1 + axis] * strides[axis] + more[axis] for axis in (0, 1))
+    window = _window((height, width), _size(kernel.shape[:2]), strides, padding, (1, 1), 1)
+    if lowering == "lax" or min(*x.shape, *kernel.shape) < 1:
+        return compiler_input_gradient(x, kernel, window)
+    return input_gradient_p.bind(x, kernel, window=window)
 
 
-def _row_products(x: jax.Array, kernel: jax.Array, strides: Size, padding: Padding) -> jax.Array:
-    """The same convolution as kh products (B*H'*W', kw*C) @ (kw*C, D): patches are laid out along the width only."""
-    kh, kw, channels, features = kernel.shape
-    pads = jax.lax.padtype_to_pads(x.shape[1:3], (kh, kw), strides, padding)
-    if any(low or high for low, high in pads):
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    height = (x.shape[1] - kh) // strides[0] + 1
-    width = (x.shape[2] - kw) // strides[1] + 1
-    shifted = [x[:, :, j : j + (width - 1) * strides[1] + 1 : strides[1]] for j in range(kw)]
-    patches = jnp.concatenate(shifted, axis=-1)
-    total = jnp.zeros((x.shape[0] * height * width, features), x.dtype)
-    for i in range(kh):
-        row = patches[:, i : i + (height - 1) * strides[0] + 1 : strides[0]]
-        total = total + row.reshape(-1, kw * channels) @ kernel[i].reshape(kw * channels, features)
-    return total.reshape(x.shape[0], height, width, features)
+def _size(shape: tuple[int, ...]) -> Size:
+    height, width = shape
+    return height, width
 
 
-# A custom *jvp*: reverse mode transposes the tangent rule, so the weight gradient becomes the transposed products,
-# while forward mode and higher derivatives keep working (a custom vjp has no forward mode).
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _conv_on_cpu(x: jax.Array, kernel: jax.Array, strides: Size, padding: Padding) -> jax.Array:
-    if kernel.shape[2] < _FEW_CHANNELS:
-        return _row_products(x, kernel, strides, padding)
-    if padding == "VALID" and strides == (1, 1):
-        # XLA computes a convolution with any padding 3 times as fast as one without (36 against 112 ms for 16 pictures
-        # of 89x89x32 to 64 channels), so a column of padding is added and its outputs are cut off again.
-        return jax.lax.conv_general_dilated(x, kernel, strides, ((0, 0), (0, 1)), dimension_numbers=_LAYOUT)[:, :, :-1]
-    return _compilers_conv(x, kernel, strides, padding)
-
-
-def _conv_on_cpu_jvp(strides: Size, padding: Padding, primals, tangents):
-    x, kernel = primals
-    x_tangent, kernel_tangent = tangents
-    out = _conv_on_cpu(x, kernel, strides, padding)
-    tangent = jnp.zeros_like(out)
-    # Pictures are not differentiated, and a zero tangent of theirs must not cost a convolution.
-    if not isinstance(x_tangent, SymbolicZero):
-        tangent = tangent + _compilers_conv(x_tangent, kernel, strides, padding)
-    if not isinstance(kernel_tangent, SymbolicZero):
-        tangent = tangent + _row_products(x, kernel_tangent, strides, padding)
-    return out, tangent
-
-
-_conv_on_cpu.defjvp(_conv_on_cpu_jvp, symbolic_zeros=True)
+def _window(x_size: Size, kernel: Size, strides: Size, padding: Padding | Pads, dilation: Size, groups: int) -> Window:
+    if isinstance(padding, str):
+        extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+        (top, bottom), (left, right) = jax.lax.padtype_to_pads(x_size, extent, strides, padding)
+        padding = ((int(top), int(bottom)), (int(left), int(right)))
+    return Window(x_size, kernel, strides, padding, dilation, groups)
 
 
 class Conv(nnx.Module):
@@ -102,7 +107,7 @@ class Conv(nnx.Module):
         padding: Padding = "VALID",
         use_bias: bool = True,
         activation: Activation = linear,
-        lowering: str = "auto",
+        lowering: Lowering = "auto",
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
