@@ -38,6 +38,7 @@ COMMANDS = {
     "prepare": Command("jaxvision.cli.prepare:prepare_command", "WHAT ...", "make a dataset from what was downloaded"),
     "check": Command("jaxvision.cli.prepare:check_command", "DATA", "read every picture; list each bad file and why"),
     "results": Command("jaxvision.cli.use:results_command", "RUN... --out FILE", "gather finished runs into one file"),
+    "bench": Command("jaxvision.cli.bench:bench_command", "WHAT ...", "measure speed: peers, conv, input, ceiling"),
 }
 
 

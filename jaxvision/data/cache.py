@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxvision import config
+from jaxvision.cachedir import cache_folder
 from jaxvision.data import store
 from jaxvision.data.parts import ArrayPart, Cache, FilePart, Rows, SequentialPart, image_shape
 from jaxvision.data.pipeline import decode_in_order, tensorflow
@@ -25,19 +26,14 @@ SAMPLES = 64
 
 
 def open_cache(data: config.Data) -> Cache | None:
-    """The cache that `data.cache` names; None where it is off.
-
-    The default is `decoded` in $JAXVISION_CACHE, else $XDG_CACHE_HOME/jaxvision/decoded or ~/.cache/jaxvision/decoded.
-    """
+    """The cache in the folder `data.cache`, or in the user's (`cachedir.cache_folder`); None where it is off."""
     if data.cache == "off":
         return None
-    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "jaxvision")
-    folder = Path(data.cache or Path(os.environ.get("JAXVISION_CACHE") or user, "decoded"))
-    try:
-        return Cache(folder.expanduser().absolute(), data.cache_mb * 2**20)
-    except RuntimeError:
-        store.warn_unusable(folder, "no home folder is known")
+    folder = cache_folder("decoded") if data.cache is None else Path(data.cache).expanduser().absolute()
+    if folder is None:
+        store.warn_unusable(Path("decoded"), "no home folder is known")
         return None
+    return Cache(folder, data.cache_mb * 2**20)
 
 
 def cached(part: FilePart | SequentialPart) -> ArrayPart | None:

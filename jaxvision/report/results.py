@@ -49,7 +49,7 @@ def collect_results(run_dirs: Sequence[str | os.PathLike[str]], *, note: str | N
         "name": read_config(folders[0]).name,
         "command": _command(read_config(folders[0])),
         "note": note,
-        "machine": _machine(environment),
+        "machine": machine_name(environment),
         "versions": {"python": environment["python"], **environment["packages"]},
         "date": environment["started"][:10],
         "runs": runs,
@@ -185,7 +185,7 @@ def _fields(document: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from _fields(value, f"{path}.{name}" if path else name)
 
 
-def _machine(environment: Document) -> str:
+def machine_name(environment: Document) -> str:
     """'2-core Intel Xeon', or the accelerators: '1 x NVIDIA H100'."""
     if environment["backend"] == "cpu":
         processor = re.sub(r"\((R|TM|r|tm)\)|\bProcessor\b|\bCPU\b|@.*", "", environment["cpu"])

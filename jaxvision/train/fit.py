@@ -19,6 +19,7 @@ from jaxvision.train.evaluate import evaluate_feed
 from jaxvision.train.folder import new_run_folder, read_metrics, require_free, write_config, write_environment
 from jaxvision.train.log import RunLog, require_wandb
 from jaxvision.train.loop import Training
+from jaxvision.train.memory import keep_memory
 from jaxvision.train.metrics import METRIC_NAMES
 from jaxvision.train.result import Result, write_result
 from jaxvision.train.state import partition
@@ -55,6 +56,8 @@ def fit(
         # Written down, so that nobody later takes the run's data for those of a named source.
         run = replace(run, data=replace(run.data, source="given", path=None))
     require_wandb(run)
+    if jax.default_backend() == "cpu":
+        keep_memory()
     if run_dir is not None:
         require_free(run_dir)  # before minutes go into decoding
     dataset = open_dataset(run.data, given=data)

@@ -1,0 +1,83 @@
+"""jaxvision as a peer: the model, the step and the feed of `jaxvision train`, driven as its loop drives them."""
+
+import itertools
+import time
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxvision.bench.peers.serve import Work, serve
+from jaxvision.data import ArrayPart, open_feed
+from jaxvision.serialize import check
+from jaxvision.train.checkpoint import ModelCard
+from jaxvision.train.log import REFRESH_SECONDS
+from jaxvision.train.memory import keep_memory
+from jaxvision.train.optimizer import make_optimizer
+from jaxvision.train.state import init_state
+from jaxvision.train.step import make_train_step
+from jaxvision.train.task import make_task
+from jaxvision.types import Batch
+
+
+class Ours:
+    """`make_train_step` over a resident feed."""
+
+    seconds_choosing = 0.0
+
+    def __init__(self, work: Work):
+        run, case = check(work.case.run(work.precision)), work.case
+        if jax.default_backend() == "cpu":
+            keep_memory()
+        inputs, target = (np.concatenate(arrays) for arrays in zip(*work.batches, strict=True))
+        self.feed = open_feed(
+            ArrayPart(inputs, target),
+            batch_size=run.data.batch_size,
+            seed=run.seed,
+            residence=run.data.residence,
+            resident_mb=run.data.resident_mb,
+            shuffle=run.data.shuffle,
+        )
+        task = make_task(run, case.num_classes)
+        model = ModelCard(run, ("",) * case.num_classes, case.image_shape, task.num_outputs).build()
+        for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+            variable[...] = jnp.asarray(work.weights[".".join(map(str, path))])
+        optimizer, _ = make_optimizer(run.phases[0], self.feed.steps_per_epoch)
+        graph, self.start = init_state(model, optimizer, ema=False)
+        self.train_step = make_train_step(graph, task, optimizer, run, case.num_classes)
+        self.restart()
+
+        self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self.start.params))
+        self.device = jax.devices()[0].device_kind
+        self.setup = "resident feed"
+        self.versions = {"jax": jax.__version__}
+
+    def restart(self) -> None:
+        self.state = jax.block_until_ready(jax.tree.map(jnp.copy, self.start))  # the step donates its state
+        self.batches = self._cycle()
+
+    def _cycle(self) -> Iterator[Batch]:
+        return itertools.chain.from_iterable(map(self.feed.batches, itertools.count()))
+
+    def checked_step(self, index: int) -> float:
+        self.state, loss = self.train_step(self.state, next(self.batches))
+        return float(loss)
+
+    def train(self, steps: int) -> None:
+        # As train/loop.py with train/log.py: steps are dispatched ahead, and twice a second the loss of the step
+        # before the last one is waited for.
+        before = loss = None
+        looked = time.perf_counter()
+        for batch in itertools.islice(self.batches, steps):
+            self.state, loss = self.train_step(self.state, batch)
+            if before is not None and time.perf_counter() - looked >= REFRESH_SECONDS:
+                float(before)
+                looked = time.perf_counter()
+            before = loss
+        jax.block_until_ready(loss)
+
+
+if __name__ == "__main__":
+    serve(Ours)

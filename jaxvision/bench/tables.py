@@ -1,0 +1,103 @@
+"""What the benchmarks print."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from jaxvision.bench.cases import Case
+from jaxvision.bench.compare import PeerResult, ratio
+from jaxvision.bench.convolutions import Shape, Timing
+from jaxvision.bench.decoding import READERS, Rates
+from jaxvision.bench.peers import OURS
+
+
+def print_peers(
+    console: Console, case: Case, results: Sequence[PeerResult], shares: dict[str, float] | None = None
+) -> None:
+    """A row a peer: rates, how many times as fast jaxvision is, time to the first step, and whether the losses agree.
+
+    shares: {peer: share of the matmul ceiling}. Reasons and settings stand below the table.
+    """
+    height, width, channels = case.image_shape
+    columns = ["", "min", "median", "max", "jaxvision is", *(["of ceiling"] if shares else []), "first step", "losses"]
+    table = _table(f"{case.name}: training step, {case.batch_size} x {height}x{width}x{channels}, img/s", columns)
+    ours = next((result for result in results if result.peer == OURS), None)
+    for result in results:
+        if result.median is None:
+            table.add_row(f"[bold]{result.peer}", *[""] * (len(columns) - 2), result.status)
+            continue
+        times = None if ours is None or result is ours else ratio(ours, result)
+        table.add_row(
+            f"[bold]{result.peer}",
+            *(rate(value) for value in (min(result.turns), result.median, max(result.turns))),
+            "" if times is None else f"{times:.2f} x",
+            *([f"{shares[result.peer]:.1%}"] if shares else []),
+            f"{result.seconds_to_first_step:.1f} s",
+            "agree" if result.status == "ok" else result.status,
+        )
+    console.print(table)
+    for result in results:
+        said = [f"{result.status}: {result.reason}"] if result.reason else []
+        said += [result.setup] if result.setup else []
+        console.print(f"{result.peer}: {'; '.join(said)}", markup=False, soft_wrap=True)
+    console.print()
+
+
+def print_decoding(console: Console, title: str, rates: Rates) -> None:
+    """A row a reader: rates, and how many times as fast jaxvision decodes."""
+    table = _table(title, ["", "min", "median", "max", "jaxvision is"])
+    ours = statistics.median(rates["jaxvision"])
+    for reader, turns in rates.items():
+        median = statistics.median(turns)
+        times = f"{ours / median:.2f} x" if reader == "tf.data" else ""
+        table.add_row(f"[bold]{READERS[reader]}", rate(min(turns)), rate(median), rate(max(turns)), times)
+    console.print(table)
+
+
+def print_convolutions(console: Console, timings: Mapping[Shape, Sequence[Timing]]) -> None:
+    """A table for each of the three computations, a row a shape: ms by candidate, * at the one used, its GFLOP/s."""
+    for what in ("forward", "input gradient", "weight gradient"):
+        chosen = {shape: next(t for t in entry if t.what == what) for shape, entry in timings.items()}
+        names = list(dict.fromkeys(name for timing in chosen.values() for name in timing.seconds))
+        table = _table(f"{what}, fastest ms (* is used)", ["", *names, "GFLOP/s"])
+        for shape, timing in chosen.items():
+            cells = [
+                f"{'*' if name == timing.used else ''}{1e3 * timing.seconds[name]:.3g}"
+                if name in timing.seconds
+                else ""
+                for name in names
+            ]
+            rate = f"{shape.flops / timing.seconds[timing.used] / 1e9:,.0f}"
+            size = f"{shape.batch} x {shape.size}x{shape.size}x{shape.channels} to {shape.features}"
+            table.add_row(f"[bold]{shape.where}[/bold]  {size}", *cells, rate)
+        console.print(table)
+
+
+def print_steps(console: Console, steps: Sequence[dict]) -> None:
+    """A row a case: counted operations, rate, and the share of the matmul ceiling that makes."""
+    table = _table("training step", ["", "MFLOP a picture", "img/s", "GFLOP/s", "of ceiling"])
+    for step in steps:
+        table.add_row(
+            f"[bold]{step['case']['name']}",
+            f"{step['flops_per_picture'] / 1e6:,.1f}",
+            rate(step["images_per_second"]),
+            f"{step['flops_per_second'] / 1e9:,.0f}",
+            f"{step['share']:.1%}",
+        )
+    console.print(table)
+
+
+def rate(value: float) -> str:
+    """1,013 or 25.3."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    """The first column is text, the others are numbers."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    return table
