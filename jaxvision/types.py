@@ -1,4 +1,4 @@
-"""The value that data and models meet at. Shapes, dtypes and units are written once, here."""
+"""The values that data and models meet at. Shapes, dtypes and units are written once, here."""
 
 from typing import Any, NamedTuple
 
@@ -20,3 +20,23 @@ class Batch(NamedTuple):
     inputs: Array
     target: Array
     valid: Array
+
+
+class Stretch(NamedTuple):
+    """What k training steps in a row see; a JAX pytree. N is the number of examples that stay on the device.
+
+    inputs, target: all N of them, with `rows`; or one batch of B and no rows, for a single step.
+    rows: int32 (k, B), the examples of each step; or None.
+    """
+
+    inputs: Array
+    target: Array
+    rows: Array | None
+
+    @property
+    def num_steps(self) -> int:
+        return 1 if self.rows is None else self.rows.shape[0]
+
+    @property
+    def num_examples(self) -> int:
+        return self.inputs.shape[0] if self.rows is None else self.rows.size

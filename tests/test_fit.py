@@ -75,6 +75,15 @@ def test_resident_and_streamed_data_train_alike(tmp_path):
     assert text(one, "metrics.jsonl") == text(other, "metrics.jsonl")
 
 
+def test_many_steps_in_one_call_train_alike(tmp_path):
+    run = replace(RUN, data=replace(RUN.data, batch_size=8), evaluation=Evaluation(every_steps=5))
+    one, many = (train(tmp_path, replace(run, steps_per_dispatch=n), f"run-{n}") for n in (1, 4))
+    records, others = read_metrics(one.run_dir), read_metrics(many.run_dir)
+    assert [record["step"] for record in others] == [5, 7, 10, 14, 15, 20, 21]
+    for record, other in zip(records, others, strict=True):
+        assert other == pytest.approx(record, rel=1e-4)
+
+
 def test_the_best_checkpoint_is_the_result(tmp_path):
     run = replace(RUN, phases=(Phase(epochs=8, optimizer=Optimizer("adam", 0.03)),))
     result = train(tmp_path, run)

@@ -128,6 +128,19 @@ def test_without_progress_nothing_is_printed(tmp_path, capsys):
     assert captured.out == captured.err == ""
 
 
+def test_waiting_for_data_and_the_first_step_are_told(tmp_path, clock):
+    out = io.StringIO()
+    clock.seconds = 7.0
+    with RunLog(tmp_path, QUIET, total_steps=9, console=Console(file=out), started=1.5) as log:
+        log.step(32, jnp.zeros(1))
+        log.timing({"epoch": 1, "step": 1, "images_per_second": 10.0, "data_wait_share": 0.25})
+        log.timing({"epoch": 2, "step": 2, "images_per_second": 10.0, "data_wait_share": 0.01})
+    assert log.seconds_to_first_step == 5.5
+    assert "first step done 5.5 s after the start" in out.getvalue()
+    assert out.getvalue().count("waited for data") == 1
+    assert "waited for data 25% of the epoch" in out.getvalue()
+
+
 def test_profile_covers_the_steps_asked_for(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: calls.append(("start", folder)))

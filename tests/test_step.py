@@ -10,13 +10,14 @@ from flax import nnx
 
 from jaxvision.config import Augment, Loss, Model, Optimizer, Phase, Run
 from jaxvision.models import create_model
+from jaxvision.train.loop import stretch_lengths
 from jaxvision.train.losses import sigmoid_cross_entropy, softmax_cross_entropy
 from jaxvision.train.metrics import Totals, class_probabilities, predicted_class
 from jaxvision.train.optimizer import make_optimizer
 from jaxvision.train.state import init_state
-from jaxvision.train.step import make_eval_step, make_train_step
+from jaxvision.train.step import make_eval_step, make_train_step, make_train_stretch
 from jaxvision.train.task import make_task
-from jaxvision.types import Batch
+from jaxvision.types import Batch, Stretch
 
 RUN = Run(model=Model("dense-mnist", {"features": (8,)}), phases=(Phase(optimizer=Optimizer("sgd", 0.1)),))
 
@@ -156,3 +157,33 @@ def test_the_callers_model_is_left_alone():
     graph, state = init_state(model, optimizer, ema=False)
     make_train_step(graph, task, optimizer, RUN, 3)(state, a_batch())
     same(nnx.state(model), kept, rtol=0)
+
+
+def test_a_stretch_is_its_steps():
+    run = replace(RUN, augment=Augment(flip="horizontal"), model=Model("dense-mnist", {"features": (8,)}))
+    examples = a_batch(size=12)
+    rows = np.asarray([[3, 1, 11], [0, 5, 2], [7, 7, 9]], np.int32)
+    train_step, _, state = build(run)
+    expected = []
+    for row in rows:
+        state, loss = train_step(state, Batch(examples.inputs[row], examples.target[row], np.ones(3, bool)))
+        expected.append(loss)
+    train_stretch = make_train_stretch(train_step)
+    for cut in ([rows], [rows[:1], rows[1:]], [row[None] for row in rows]):
+        _, _, begin = build(run)
+        found = []
+        for part in cut:
+            begin, losses = train_stretch(begin, Stretch(examples.inputs, examples.target, part))
+            found += losses.tolist()
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        same(begin, state, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("most", [1, 4, 32])
+def test_stretches_end_where_something_is_to_be_done(most):
+    lengths = stretch_lengths(100, 137, most, lambda step: step % 10 == 5)
+    ends = 100 + np.cumsum(lengths)
+    assert ends[-1] == 137
+    assert set(lengths) <= {1, most}
+    assert {105, 115, 125, 135, 136} <= set(ends.tolist())
+    assert len(lengths) == {1: 37, 4: 5 % 4 + 5 // 4 + 3 * (10 // 4 + 10 % 4) + 2, 32: 37}[most]

@@ -1,7 +1,7 @@
 """Feeds: a part of a dataset as batches on the device, epoch after epoch."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from jaxvision.data.cache import cached
 from jaxvision.data.order import epoch_order
 from jaxvision.data.parts import ArrayPart, FilePart, Part, SequentialPart, decoded_bytes, in_memory
 from jaxvision.data.prefetch import prefetch
-from jaxvision.types import Batch
+from jaxvision.types import Batch, Stretch
 
 
 class Feed(Protocol):
@@ -28,6 +28,10 @@ class Feed(Protocol):
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `start` on, inputs uint8 or float32 as stored, target int32."""
+
+    def stretches(self, epoch: int, lengths: Sequence[int], start: int = 0) -> Iterator[Stretch]:
+        """The same for training, `lengths` steps at a time; only a resident feed can do more than one at a time, and
+        an epoch's last step, which may be smaller, stands alone."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,13 @@ class ResidentFeed:
             inputs, target = _gather(self._inputs, self._target, np.pad(chosen, (0, padding), mode="edge"))
             yield Batch(inputs, target, _valid(len(chosen), padding))
 
+    def stretches(self, epoch: int, lengths: Sequence[int], start: int = 0) -> Iterator[Stretch]:
+        order, begin = self.plan.order(epoch, start).astype(np.int32), 0
+        for length in lengths:
+            chosen = order[begin : begin + length * self.batch_size]
+            begin += len(chosen)
+            yield Stretch(self._inputs, self._target, chosen.reshape(length, -1))
+
 
 @jax.jit
 def _gather(inputs: jax.Array, target: jax.Array, chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -127,6 +138,10 @@ class StreamedFeed:
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         return prefetch(self._prepared(epoch, start), depth=2)
+
+    def stretches(self, epoch: int, lengths: Sequence[int], start: int = 0) -> Iterator[Stretch]:
+        for _, batch in zip(lengths, self.batches(epoch, start), strict=True):
+            yield Stretch(batch.inputs, batch.target, None)
 
     def _prepared(self, epoch: int, start: int) -> Iterator[Batch]:
         for inputs, target in self._read(epoch, start):

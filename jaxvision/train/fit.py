@@ -15,6 +15,7 @@ from jaxvision.errors import ConfigError, DataError, nearest
 from jaxvision.figures.curves import draw_curves
 from jaxvision.serialize import check
 from jaxvision.train.checkpoint import BestCheckpoint, ModelCard, restore_best
+from jaxvision.train.compilation import keep_compiled
 from jaxvision.train.evaluate import evaluate_feed
 from jaxvision.train.folder import new_run_folder, read_metrics, require_free, write_config, write_environment
 from jaxvision.train.log import RunLog, require_wandb
@@ -23,7 +24,6 @@ from jaxvision.train.memory import keep_memory
 from jaxvision.train.metrics import METRIC_NAMES
 from jaxvision.train.result import Result, write_result
 from jaxvision.train.state import partition
-from jaxvision.train.step import make_eval_step
 from jaxvision.train.task import make_task
 
 
@@ -58,6 +58,7 @@ def fit(
     require_wandb(run)
     if jax.default_backend() == "cpu":
         keep_memory()
+    keep_compiled()
     if run_dir is not None:
         require_free(run_dir)  # before minutes go into decoding
     dataset = open_dataset(run.data, given=data)
@@ -77,7 +78,7 @@ def fit(
     write_environment(folder, run, fingerprint=dataset.fingerprint)
     checkpoint = BestCheckpoint(folder, card)
     try:
-        with checkpoint, RunLog(folder, run, total_steps=total_steps, progress=progress) as log:
+        with checkpoint, RunLog(folder, run, total_steps=total_steps, progress=progress, started=started) as log:
             training = Training(
                 run,
                 model=model,
@@ -100,8 +101,11 @@ def fit(
             draw_curves(records, folder / "curves.png", run.name, best_step=checkpoint.step)
 
     best = restore_best(folder)
-    graph, params, stats = partition(best.model)
-    eval_step = make_eval_step(graph, task)
+    _, params, stats = partition(best.model)
+
+    def test(feed: Feed | None) -> dict[str, float] | None:
+        return None if feed is None else evaluate_feed(training.eval_step, params, stats, feed)
+
     at_best = next(record for record in records if record["step"] >= best.step and "train/loss" in record)
     result = Result(
         name=run.name,
@@ -113,8 +117,8 @@ def fit(
         stop_reason=stop_reason,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
         train={name.removeprefix("train/"): value for name, value in at_best.items() if name.startswith("train/")},
-        validation=None if validation_feed is None else evaluate_feed(eval_step, params, stats, validation_feed),
-        test=None if test_feed is None else evaluate_feed(eval_step, params, stats, test_feed),
+        validation=test(validation_feed),
+        test=test(test_feed),
         seconds=round(time.perf_counter() - started, 1),
         class_names=dataset.class_names,
         image_shape=dataset.image_shape,

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import jax
+import numpy as np
 from etils import epath
 from rich.console import Console
 
@@ -28,6 +29,8 @@ REFRESH_SECONDS = 0.5
 ESTIMATE_STEPS = 10
 ESTIMATE_SECONDS = 1.0
 LONG_RUN_SECONDS = 60.0
+TELLING_WAIT = 0.05
+"""Share of an epoch spent waiting for data from which on it is printed; timing.jsonl has it always."""
 
 
 class RunLog:
@@ -35,7 +38,7 @@ class RunLog:
 
     ```
     with RunLog(run_dir, run, total_steps=4690, progress=True) as log:
-        log.profile(1); state, loss = step(...); log.step(64, loss)
+        log.profile(1); state, losses = stretch(...); log.step(64, losses)
         with log.not_training(): ...evaluate...
         log.record({"phase": 0, "epoch": 1, "step": 938, "train/loss": 0.2, ...})
         log.timing({"epoch": 1, "step": 938, "seconds": 1.1, "images_per_second": log.images_per_second, ...})
@@ -50,6 +53,7 @@ class RunLog:
         total_steps: int,
         start_step: int = 0,
         progress: bool = True,
+        started: float | None = None,
         console: Console | None = None,
     ) -> None:
         """Opens the files; earlier lines of a resumed run stay.
@@ -57,6 +61,7 @@ class RunLog:
         Args:
           total_steps: optimizer steps of all phases together.
           start_step: steps already taken, where the run is resumed.
+          started: `time.perf_counter()` when the run began; None: now.
           progress: print progress; a bar on a terminal, otherwise a line for each record.
           console: where to print; None: standard output.
 
@@ -77,6 +82,8 @@ class RunLog:
         self._losses: tuple[jax.Array | None, jax.Array | None] = (None, None)
         self._compiled: set[int] = set()
         self._looked = -math.inf
+        self._started = time.perf_counter() if started is None else started
+        self.seconds_to_first_step: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -95,23 +102,26 @@ class RunLog:
         if self._wandb:
             self._wandb.finish(exit_code=0 if kind is None else 1)
 
-    def step(self, num_examples: int, loss: jax.Array | None) -> float | None:
-        """Counts a step that was just dispatched. `loss` is its scalar, which may still be in the making.
+    def step(self, num_examples: int, losses: jax.Array | None, *, steps: int = 1) -> float | None:
+        """Counts steps that were just dispatched in one call. `losses` (steps,) may still be in the making.
 
-        Returns: at most about twice a second a loss just read from the device (of this step or the one before).
+        Returns: at most about twice a second a loss just read from the device, of this call or the one before: the
+          last of the call, or the first that is not finite.
         """
-        self._losses = (self._losses[1], loss)
-        self._clock.dispatched(num_examples)
+        self._losses = (self._losses[1], losses)
+        self._clock.dispatched(num_examples, steps)
         compiled = num_examples not in self._compiled
         if not compiled and time.perf_counter() - self._looked < REFRESH_SECONDS:
             return None
         # The step before is waited for, not this one, so that the device always has work queued. A step of a new
         # size was just compiled: it is waited for itself, and its time does not count.
-        awaited = loss if compiled else self._losses[0]
-        shown = float(awaited) if awaited is not None else None
+        awaited = losses if compiled else self._losses[0]
+        shown = _telling(awaited) if awaited is not None else None
         if compiled:
             self._compiled.add(num_examples)
             self._clock.compiled()
+            if self.seconds_to_first_step is None:
+                self._first_step()
         else:
             self._clock.finished(unfinished=1)
         self._looked = time.perf_counter()
@@ -119,6 +129,10 @@ class RunLog:
             self._bar.show(self._clock, shown)
         self._estimate()
         return shown
+
+    def _first_step(self) -> None:
+        self.seconds_to_first_step = time.perf_counter() - self._started
+        self._console.print(f"first step done {self.seconds_to_first_step:.1f} s after the start")
 
     def new_phase(self) -> None:
         """To be called before a phase: its step is another program, whose compilation is not to be timed."""
@@ -157,6 +171,8 @@ class RunLog:
         _append(self._timing, record)
         if self._tensorboard and record.get("images_per_second") is not None:
             self._tensorboard.add_scalar("timing/images_per_second", record["images_per_second"], record["step"])
+        if (record.get("data_wait_share") or 0) >= TELLING_WAIT:
+            self._console.print(f"  waited for data {record['data_wait_share']:.0%} of the epoch")
         self._clock.new_stretch()
 
     def profile(self, step: int) -> None:
@@ -203,6 +219,11 @@ class RunLog:
         if self.images_per_second is not None:
             parts.append(per_second(self.images_per_second))
         return "  ".join(parts)
+
+
+def _telling(losses: jax.Array) -> float:
+    values = np.ravel(losses).tolist()
+    return next((value for value in values if not math.isfinite(value)), values[-1])
 
 
 def _plain(value: Value) -> Value:

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+import jax
 import optax
 from flax import nnx
 
@@ -17,13 +18,14 @@ from jaxvision.train.log import RunLog
 from jaxvision.train.metrics import Totals
 from jaxvision.train.optimizer import LearningRate, make_optimizer
 from jaxvision.train.state import evaluated_params, init_state
-from jaxvision.train.step import TrainStep, make_eval_step, make_train_step
+from jaxvision.train.step import TrainStretch, make_eval_step, make_train_step, make_train_stretch
 from jaxvision.train.task import Task
-from jaxvision.types import Batch
+from jaxvision.types import Stretch
 
 
 class Training:
-    """A run in progress. `train` goes through its phases; `epochs` and `step` count over all of them."""
+    """A run in progress. `train` goes through its phases; `epochs` and `step` count over all of them. `eval_step` is
+    compiled once for all evaluations."""
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class Training:
         self._checkpoint, self._log = checkpoint, log
         self._best = BestMetric(run.checkpoint, run.early_stop)
         self._graph, self._state = init_state(model, optax.identity(), ema=run.ema_decay is not None)
-        self._eval_step = make_eval_step(self._graph, task)
+        self.eval_step = make_eval_step(self._graph, task)
 
     def train(self) -> str:
         """Trains all phases. Returns why it stopped: "completed" or "early_stop".
@@ -55,29 +57,31 @@ class Training:
             optimizer, learning_rate = make_optimizer(phase, self._train_feed.steps_per_epoch)
             self._state = self._state._replace(optimizer=optimizer.init(self._state.params))
             train_step = make_train_step(self._graph, self._task, optimizer, self._run, self._num_classes)
+            train_stretch = make_train_stretch(train_step)
             self._log.new_phase()
             first_step = self.step
             for epoch in range(1, phase.epochs + 1):
-                if self._train_epoch(number, epoch, train_step, learning_rate, first_step):
+                if self._train_epoch(number, epoch, train_stretch, learning_rate, first_step):
                     return "early_stop"
         return "completed"
 
     def _train_epoch(
-        self, phase: int, epoch: int, train_step: TrainStep, learning_rate: LearningRate, first_step: int
+        self, phase: int, epoch: int, train_stretch: TrainStretch, learning_rate: LearningRate, first_step: int
     ) -> bool:
         """One pass over the training examples, then validation. True: stop early."""
         started = time.perf_counter()
         self._state = self._state._replace(totals=Totals.zero())
-        every = self._run.evaluation.every_steps
-        batches = _Waiting(self._train_feed.batches(self.epochs))
-        for index, batch in enumerate(batches, start=1):
+        every, last_step = self._run.evaluation.every_steps, self.step + self._train_feed.steps_per_epoch
+        lengths = stretch_lengths(self.step, last_step, self._steps_per_dispatch, self._stops)
+        stretches = _Waiting(self._train_feed.stretches(self.epochs, lengths))
+        for stretch in stretches:
             self._log.profile(self.step + 1)
-            self._state, loss = train_step(self._state, batch)
-            self.step += 1
-            seen = self._log.step(batch.inputs.shape[0], loss)
+            self._state, losses = train_stretch(self._state, stretch)
+            self.step += stretch.num_steps
+            seen = self._log.step(stretch.num_examples, losses, steps=stretch.num_steps)
             if seen is not None and not math.isfinite(seen):
                 raise self._not_finite("the training loss", seen, phase, epoch)
-            if every and self.step % every == 0 and index < self._train_feed.steps_per_epoch:
+            if every and self.step % every == 0 and self.step < last_step:
                 with self._log.not_training():
                     self._evaluate({"phase": phase, "epoch": epoch, "step": self.step})
         self.epochs += 1
@@ -93,10 +97,24 @@ class Training:
                 **place,
                 "seconds": seconds,
                 "images_per_second": images_per_second,
-                "data_wait_share": batches.seconds / seconds,
+                "data_wait_share": stretches.seconds / seconds,
+                "seconds_to_first_step": self._log.seconds_to_first_step,
             }
         )
         return self._best.should_stop(metrics)
+
+    @property
+    def _steps_per_dispatch(self) -> int:
+        if not self._train_feed.resident:
+            return 1
+        return self._run.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 32)
+
+    def _stops(self, step: int) -> bool:
+        """Whether something is to be done between this step and the next."""
+        every, profiled = self._run.evaluation.every_steps, self._run.log.profile_steps
+        return (every is not None and step % every == 0) or (
+            profiled is not None and step in (profiled[0] - 1, profiled[1])
+        )
 
     def _evaluate(self, record: dict[str, float]) -> dict[str, float]:
         """Validates, keeps the model if it is the best so far, logs. Returns the record with the metrics added.
@@ -106,7 +124,7 @@ class Training:
         """
         params, stats = evaluated_params(self._state), self._state.stats
         if self._validation_feed is not None:
-            values = evaluate_feed(self._eval_step, params, stats, self._validation_feed)
+            values = evaluate_feed(self.eval_step, params, stats, self._validation_feed)
             record = {**record, **_named("validation", values)}
         self._log.record(record)
         # The last update may have thrown the weights to infinity after a loss that was finite.
@@ -127,16 +145,29 @@ class Training:
         )
 
 
-class _Waiting(Iterator[Batch]):
-    """Iterates and adds up the seconds spent waiting for the next batch."""
+def stretch_lengths(first: int, last: int, most: int, stops: Callable[[int], bool]) -> list[int]:
+    """Into how many steps a device call each the steps after `first` up to `last` are cut: `most` or 1, so that few
+    programs are compiled. Never over a step after which `stops`; the epoch's last step, which may be smaller, alone.
+    """
+    lengths, begin = [], first
+    for step in range(first + 1, last + 1):
+        if stops(step) or step >= last - 1:
+            whole, rest = divmod(step - begin, most)
+            lengths += [most] * whole + [1] * rest
+            begin = step
+    return lengths
 
-    def __init__(self, batches: Iterable[Batch]):
-        self._batches, self.seconds = iter(batches), 0.0
 
-    def __next__(self) -> Batch:
+class _Waiting(Iterator[Stretch]):
+    """Iterates and adds up the seconds spent waiting for the next stretch."""
+
+    def __init__(self, stretches: Iterable[Stretch]):
+        self._stretches, self.seconds = iter(stretches), 0.0
+
+    def __next__(self) -> Stretch:
         started = time.perf_counter()
         try:
-            return next(self._batches)
+            return next(self._stretches)
         finally:
             self.seconds += time.perf_counter() - started
 

@@ -16,7 +16,7 @@ class Clock:
         self.timed_steps = 0
         self.timed_seconds = 0.0
         self._total = total_steps
-        self._waiting: list[int] = []
+        self._waiting: list[tuple[int, int]] = []
         self._mark = self._start = time.perf_counter()
         self.new_stretch()
 
@@ -24,18 +24,19 @@ class Clock:
         self._stretch_examples = 0
         self._stretch_seconds = 0.0
 
-    def dispatched(self, num_examples: int) -> None:
-        self.steps += 1
-        self._waiting.append(num_examples)
+    def dispatched(self, num_examples: int, steps: int = 1) -> None:
+        """A call was made that takes so many steps."""
+        self.steps += steps
+        self._waiting.append((num_examples, steps))
 
     def finished(self, unfinished: int) -> None:
-        """All steps dispatched so far but the last `unfinished` are known to be done by now."""
+        """All calls dispatched so far but the last `unfinished` are known to be done by now."""
         now = time.perf_counter()
         done = self._waiting[: len(self._waiting) - unfinished]
         del self._waiting[: len(done)]
-        self.timed_steps += len(done)
+        self.timed_steps += sum(steps for _, steps in done)
         self.timed_seconds += now - self._mark
-        self._stretch_examples += sum(done)
+        self._stretch_examples += sum(examples for examples, _ in done)
         self._stretch_seconds += now - self._mark
         self._mark = now
 

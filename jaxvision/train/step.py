@@ -13,10 +13,11 @@ from jaxvision.config import Run
 from jaxvision.train.metrics import Totals
 from jaxvision.train.state import TrainState, partition
 from jaxvision.train.task import Task
-from jaxvision.types import Batch
+from jaxvision.types import Batch, Stretch
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]
 Gradients = Callable[[TrainState, Batch, jax.Array], tuple[tuple[jax.Array, tuple[nnx.State, Totals]], nnx.State]]
+TrainStretch = Callable[[TrainState, Stretch], tuple[TrainState, jax.Array]]
 EvalStep = Callable[[nnx.State, nnx.State, Totals, Batch], Totals]
 
 
@@ -77,6 +78,31 @@ def make_train_step(
         return TrainState(state.step + 1, params, stats, optimizer_state, ema, totals), loss
 
     return jax.jit(train_step, donate_argnums=0)
+
+
+def make_train_stretch(train_step: TrainStep) -> TrainStretch:
+    """`state, losses = train_stretch(state, stretch)`: the steps of a stretch in one program, losses float32 (k,).
+
+    The batch is gathered inside, so that a device with the examples in its memory only waits for row numbers. The
+    state passed in is donated.
+    """
+
+    def train_stretch(state: TrainState, stretch: Stretch) -> tuple[TrainState, jax.Array]:
+        inputs, target = jnp.asarray(stretch.inputs), jnp.asarray(stretch.target)
+        if stretch.rows is None:
+            state, loss = train_step(state, Batch(inputs, target, jnp.ones(len(target), jnp.bool_)))
+            return state, loss[None]
+
+        def train_rows(state: TrainState, rows: jax.Array) -> tuple[TrainState, jax.Array]:
+            picked, labels = (array.at[rows].get(mode="promise_in_bounds") for array in (inputs, target))
+            return train_step(state, Batch(picked, labels, jnp.ones(len(rows), jnp.bool_)))
+
+        if stretch.num_steps > 1:
+            return jax.lax.scan(train_rows, state, jnp.asarray(stretch.rows))
+        state, loss = train_rows(state, jnp.asarray(stretch.rows)[0])
+        return state, loss[None]
+
+    return jax.jit(train_stretch, donate_argnums=0)
 
 
 def make_eval_step(graph: nnx.GraphDef, task: Task) -> EvalStep:

@@ -17,13 +17,13 @@ from jaxvision.train.log import REFRESH_SECONDS
 from jaxvision.train.memory import keep_memory
 from jaxvision.train.optimizer import make_optimizer
 from jaxvision.train.state import init_state
-from jaxvision.train.step import make_train_step
+from jaxvision.train.step import make_train_step, make_train_stretch
 from jaxvision.train.task import make_task
-from jaxvision.types import Batch
+from jaxvision.types import Stretch
 
 
 class Ours:
-    """`make_train_step` over a resident feed."""
+    """`make_train_stretch` over a resident feed, a step at a time."""
 
     seconds_choosing = 0.0
 
@@ -46,7 +46,7 @@ class Ours:
             variable[...] = jnp.asarray(work.weights[".".join(map(str, path))])
         optimizer, _ = make_optimizer(run.phases[0], self.feed.steps_per_epoch)
         graph, self.start = init_state(model, optimizer, ema=False)
-        self.train_step = make_train_step(graph, task, optimizer, run, case.num_classes)
+        self.train_stretch = make_train_stretch(make_train_step(graph, task, optimizer, run, case.num_classes))
         self.restart()
 
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self.start.params))
@@ -56,24 +56,25 @@ class Ours:
 
     def restart(self) -> None:
         self.state = jax.block_until_ready(jax.tree.map(jnp.copy, self.start))  # the step donates its state
-        self.batches = self._cycle()
+        self.stretches = self._cycle()
 
-    def _cycle(self) -> Iterator[Batch]:
-        return itertools.chain.from_iterable(map(self.feed.batches, itertools.count()))
+    def _cycle(self) -> Iterator[Stretch]:
+        lengths = [1] * self.feed.steps_per_epoch
+        return itertools.chain.from_iterable(self.feed.stretches(epoch, lengths) for epoch in itertools.count())
 
     def checked_step(self, index: int) -> float:
-        self.state, loss = self.train_step(self.state, next(self.batches))
-        return float(loss)
+        self.state, losses = self.train_stretch(self.state, next(self.stretches))
+        return float(losses[0])
 
     def train(self, steps: int) -> None:
         # As train/loop.py with train/log.py: steps are dispatched ahead, and twice a second the loss of the step
         # before the last one is waited for.
         before = loss = None
         looked = time.perf_counter()
-        for batch in itertools.islice(self.batches, steps):
-            self.state, loss = self.train_step(self.state, batch)
+        for stretch in itertools.islice(self.stretches, steps):
+            self.state, loss = self.train_stretch(self.state, stretch)
             if before is not None and time.perf_counter() - looked >= REFRESH_SECONDS:
-                float(before)
+                before.block_until_ready()
                 looked = time.perf_counter()
             before = loss
         jax.block_until_ready(loss)
