@@ -211,8 +211,11 @@ def test_help_names_every_command_and_each_has_help(capsys):
 def test_train_help_explains_every_field(capsys):
     assert main(["train", "mnist-best", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for expected in ("--data.batch-size", "--phases.0.optimizer.weight-decay", "--model.options.dropout FLOAT",
-                     "Peak learning rate", "(default: 0.003)"):  # fmt: skip
+    for expected in (
+        "--data.batch-size", "--phases.0.optimizer.weight-decay", "Peak learning rate", "(default: 0.003)",
+        "--model.options.dropout FLOAT", "Share of the features dropped",
+        "--model.options.downsample {max,average,stride,none}",
+    ):  # fmt: skip
         assert expected in text
     assert "--task" not in text
     assert "--schema-version" not in text

@@ -1,10 +1,12 @@
 """What README.md says is so: its table is the result files', its commands and names exist."""
 
+import json
 import pathlib
 import re
 
 import jaxvision
 from jaxvision import cli
+from jaxvision.bench.tables import peers_markdown
 from jaxvision.experiments import FOLDER, list_experiments
 from jaxvision.report.results import read_references, read_results, results_table
 
@@ -14,6 +16,11 @@ README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
 def test_the_table_is_made_from_the_result_files():
     table = results_table(read_results(FOLDER / "results"), read_references(FOLDER / "references"))
     assert f"<!-- results -->\n{table}<!-- /results -->" in README
+
+
+def test_the_benchmark_is_the_measured_one():
+    document = json.loads((FOLDER / "results" / "bench" / "peers-cpu.json").read_text())
+    assert f"<!-- bench -->\n{peers_markdown(document)}<!-- /bench -->" in README
 
 
 def test_every_experiment_and_command_is_named():

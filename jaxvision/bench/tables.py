@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -44,6 +45,39 @@ def print_peers(
         said += [result.setup] if result.setup else []
         console.print(f"{result.peer}: {'; '.join(said)}", markup=False, soft_wrap=True)
     console.print()
+
+
+def peers_markdown(document: Mapping[str, Any]) -> str:
+    """A document of `bench peers` as Markdown: median img/s by case and peer, and how many times as fast we are.
+
+    A last line says by which command, on which machine and with which versions.
+    """
+    peers = list(dict.fromkeys(result["peer"] for entry in document["cases"] for result in entry["peers"]))
+    lines = [f"| training step, {document['precision']} | {' | '.join(peers)} |", "|---" * (len(peers) + 1) + "|"]
+    for entry in document["cases"]:
+        results = {result["peer"]: result for result in entry["peers"]}
+        cells = []
+        for peer in peers:
+            found = results.get(peer) or {}
+            if not found.get("turns"):
+                cells.append(found.get("status", ""))
+                continue
+            times = "" if peer == OURS or not found["ratio"] else f" ({found['ratio']:.2f} x)"
+            cells.append(f"{rate(found['images_per_second']['median'])} img/s{times}")
+        lines.append(f"| {entry['case']['name']}, batches of {entry['case']['batch_size']} | {' | '.join(cells)} |")
+    versions = {
+        name: number
+        for entry in document["cases"]
+        for r in entry["peers"]
+        for name, number in (r["versions"] or {}).items()
+    }
+    told = ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))
+    lines += ["", f"Medians of {document['repeats']} turns, and in brackets how many times as fast jaxvision is."]
+    lines += [
+        f"`{document['command']}`, {document['machine']}, {document['threads']} threads, {document['date']}; {told}.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def print_decoding(console: Console, title: str, rates: Rates) -> None:

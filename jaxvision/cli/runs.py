@@ -1,8 +1,8 @@
 """Commands that take a run by name and any of its fields as flags."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, Literal, TypeVar
+from dataclasses import dataclass, fields, make_dataclass
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import tyro
 
@@ -20,16 +20,14 @@ class RunFlags(Run):
     schema_version: Annotated[int, tyro.conf.Suppress] = SCHEMA_VERSION
 
 
-RunFields = Annotated[Run, tyro.conf.arg(name="", constructor=RunFlags), tyro.conf.FlagConversionOff]
-"""A run whose fields are flags without a prefix: --data.batch-size 64, --data.shuffle False, --phases.0.epochs 3."""
-
-
 @dataclass(frozen=True)
 class RunArguments:
     """Arguments of a command that takes a run; commands add their own."""
 
-    run: RunFields
+    run: Run
 
+
+MODEL_NAME = "A name from `jaxvision list --all`, or package.module:Class of your own."
 
 Arguments = TypeVar("Arguments", bound=RunArguments)
 
@@ -49,9 +47,11 @@ def parse_run(
         name, flags, run = "NAME", argv, Run()
     else:
         raise ConfigError(f"{command}: the name comes first: jaxvision {command} NAME [--field value ...]")
-    default = arguments(run=RunFlags(**_shallow(_with_model_options(run, flags))))
-    parsed = tyro.cli(arguments, default=default, args=flags, prog=f"jaxvision {command} {name}")
-    return replace(parsed, run=check(Run(**_shallow(parsed.run)), where=name))
+    default = _as_flags(arguments, run, flag_value(flags, "--model.name") or run.model.name)
+    parsed = tyro.cli(type(default), default=default, args=flags, prog=f"jaxvision {command} {name}")
+    values = _shallow(parsed.run)
+    values["model"] = Model(values["model"].name, _shallow(values["model"].options))
+    return arguments(**{**_shallow(parsed), "run": check(Run(**values), where=name)})
 
 
 def flag_value(flags: list[str], name: str) -> str | None:
@@ -63,21 +63,37 @@ def flag_value(flags: list[str], name: str) -> str | None:
     return None
 
 
-def _shallow(run: Run) -> dict[str, Any]:
-    return {field.name: getattr(run, field.name) for field in fields(run)}
+def _shallow(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
-def _with_model_options(run: Run, flags: list[str]) -> Run:
-    """The run with every option of its model spelled out, so that each has a flag of the option's type."""
-    from jaxvision.models import model_options
+def _as_flags(arguments: type[Arguments], run: Run, model: str) -> Any:
+    """The arguments with this run, of a type that has a flag for each field of the run, without a prefix
+    (--data.batch-size 64, --phases.0.epochs 3), and for each option of the model, with its type and help."""
+    from jaxvision.models import model_option_types, model_options
 
-    name = flag_value(flags, "--model.name") or run.model.name
-    defaults = model_options(name)
-    given = run.model.options if name == run.model.name else {}
-    options = {**defaults, **{option: _as_type_of(defaults.get(option), value) for option, value in given.items()}}
-    return replace(run, model=Model(name, options))
-
-
-def _as_type_of(default: Option, value: Option) -> Option:
+    defaults, kinds = model_options(model), model_option_types(model)
+    values = {**defaults, **(run.model.options if model == run.model.name else {})}
     # `dropout: 0` in a run must not make the flag one for whole numbers.
-    return float(value) if type(default) is float and type(value) is int else value
+    values = {k: float(v) if type(defaults.get(k)) is float and type(v) is int else v for k, v in values.items()}
+    types = [(option, _flag_type(kinds.get(option, Any), value)) for option, value in values.items()]
+    options_type = make_dataclass("Options", types, frozen=True)
+    model_type = make_dataclass(
+        "ModelFlags", [("name", Annotated[str, tyro.conf.arg(help=MODEL_NAME)]), ("options", options_type)], frozen=True
+    )
+    run_type = make_dataclass("Flags", [("model", model_type)], bases=(RunFlags,), frozen=True, kw_only=True)
+    flags = Annotated[run_type, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]  # type: ignore[valid-type]
+    typed = make_dataclass(arguments.__name__, [("run", flags)], bases=(arguments,), frozen=True, kw_only=True)
+    typed.__doc__ = arguments.__doc__
+    return typed(run=run_type(**{**_shallow(run), "model": model_type(model, options_type(**values))}))
+
+
+def _flag_type(annotation: Any, default: Option) -> Any:
+    """What an option's annotation says as tyro reads it: Annotated[type, "help"]."""
+    if annotation is Any:
+        return type(default)
+    kind, *said = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    help_text = next((text for text in said if isinstance(text, str)), None)
+    if kind is Any or help_text is None:
+        return kind
+    return Annotated[kind, tyro.conf.arg(help=help_text)]

@@ -1,6 +1,6 @@
 """The plain convnets of *Deep Learning with Python*, 2nd edition: chapter 8.1 (MNIST) and 8.2 (dogs-vs-cats)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from flax import nnx
 from jaxvision.config import Count, Fraction
 from jaxvision.errors import ConfigError
 from jaxvision.nn import AveragePool, Chain, Conv, Dense, Flatten, MaxPool, Rescaling
+from jaxvision.nn.conv import Lowering
 
 Downsample = Literal["max", "average", "stride", "none"]
 _POOLS = {"max": MaxPool, "average": AveragePool}
@@ -17,8 +18,7 @@ _POOLS = {"max": MaxPool, "average": AveragePool}
 class ConvNet(nnx.Module):
     """3x3 valid convolutions with ReLU, each but the last followed by a halving of the picture; then one dense layer.
 
-    `downsample` says how the picture is halved: max-pool or average-pool of 2, convolution with stride 2, or not at
-    all. `conv="lax"` takes the compiler's own convolution on every backend (see `jaxvision.nn.conv2d`).
+    `downsample`: max-pool or average-pool of 2, convolution with stride 2, or not at all.
     """
 
     def __init__(
@@ -26,10 +26,10 @@ class ConvNet(nnx.Module):
         input_shape: tuple[int, int, int],
         num_classes: int,
         *,
-        features: tuple[Count, ...] = (32, 64, 128),
-        downsample: Downsample = "max",
-        dropout: Fraction = 0.0,
-        conv: Literal["auto", "lax"] = "auto",
+        features: Annotated[tuple[Count, ...], "Channels of each convolution."] = (32, 64, 128),
+        downsample: Annotated[Downsample, "How the picture is halved after each convolution but the last."] = "max",
+        dropout: Annotated[Fraction, "Share of the features dropped before the dense layer in training."] = 0.0,
+        conv: Annotated[Lowering, "lax: the compiler's own convolution on every platform."] = "auto",
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):

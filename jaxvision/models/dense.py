@@ -1,6 +1,7 @@
 """The dense baseline a convnet is compared with."""
 
 import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ class DenseNet(nnx.Module):
         input_shape: tuple[int, int, int],
         num_classes: int,
         *,
-        features: tuple[Count, ...] = (512,),
+        features: Annotated[tuple[Count, ...], "Units of each dense layer before the last."] = (512,),
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):

@@ -43,6 +43,15 @@ def model_options(name: str) -> dict[str, Any]:
     return {option: parameter.default for option, parameter in _parameters(_builder(name)).items()}
 
 
+def model_option_types(name: str) -> dict[str, Any]:
+    """The options' annotations, `Annotated[type, "what it is"]` at best; Any where the builder says nothing."""
+    empty = inspect.Parameter.empty
+    return {
+        option: Any if parameter.annotation is empty else parameter.annotation
+        for option, parameter in _parameters(_builder(name)).items()
+    }
+
+
 def create_model(
     name: str,
     input_shape: tuple[int, int, int],

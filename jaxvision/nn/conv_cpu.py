@@ -1,7 +1,7 @@
 """How a convolution and its two gradients are computed on a CPU: the candidates, and the rule that picks one by shape.
 
 `jaxvision bench conv` times every candidate on the machine at hand and marks the one picked;
-experiments/results/bench-conv.json holds what it found where the rule was made.
+experiments/results/bench/conv-cpu.json holds what it found where the rule was made.
 """
 
 from collections.abc import Callable
