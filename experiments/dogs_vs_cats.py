@@ -30,4 +30,8 @@ AUGMENTED = replace(
     model=Model("convnet-dogs-vs-cats", {"dropout": 0.5}),
     phases=(Phase(epochs=100),),
 )
-"""The same with flips, rotations, zooms and dropout: it goes on learning where `scratch` overfits."""
+"""The same with flips, rotations, zooms and dropout: it goes on learning where `scratch` overfits.
+
+measured: validation accuracy 0.7930, highest 0.7930 (1 seed, 30 epochs, 36 min, 2-core Intel Xeon, other work on the
+machine; 51 img/s when alone)
+"""

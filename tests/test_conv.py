@@ -1,6 +1,7 @@
 """Convolution against the compiler's own, on a CPU with oneDNN and without, in every mode of differentiation."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jaxvision.nn import conv2d, conv_transpose2d, onednn
@@ -46,8 +47,8 @@ def convolutions(draw):
         "shape": (2, *pair(5, 12), channels),
         "kernel": (*pair(1, 4), channels // groups, groups * draw(st.sampled_from([1, 4]))),
         "strides": pair(1, 3),
-        "padding": draw(st.sampled_from(["VALID", "SAME", ((0, 2), (3, 1))])),
-        "dilation": draw(st.sampled_from([(1, 1), (1, 1), (2, 1)])),
+        "padding": draw(st.sampled_from(["VALID", "SAME", ((0, 2), (5, 1)), ((-1, 2), (0, 0))])),
+        "dilation": draw(st.sampled_from([(1, 1), (1, 1), (2, 1), (1, 3)])),
         "groups": groups,
     }
 
@@ -57,8 +58,8 @@ def test_conv_equals_lax_in_value_and_derivatives(library):
     @given(convolutions())
     def check(case):
         x, kernel = normal(0, *case.pop("shape")), normal(1, *case.pop("kernel"))
-        if x.shape[1] <= (kernel.shape[0] - 1) * case["dilation"][0]:
-            return  # the dilated kernel does not fit
+        extent = [(k - 1) * d + 2 for k, d in zip(kernel.shape, case["dilation"], strict=False)]
+        assume(all(size >= least for size, least in zip(x.shape[1:3], extent, strict=True)))  # the kernel fits
 
         def outputs(x, kernel):
             found = []
@@ -91,7 +92,11 @@ def test_second_derivatives_and_vmap(library):
         kernels = jnp.stack([kernel, kernel * 2.0, kernel - 1.0])
         per_kernel = jax.vmap(jax.value_and_grad(loss), in_axes=(0, None))(kernels, x)
         both = jax.vmap(loss, in_axes=(3, 1))(jnp.moveaxis(kernels, 0, 3), jnp.stack([x, x, -x], axis=1))
-        return hessian_vector, mixed, per_example, *per_kernel, both
+        nested = jax.vmap(jax.vmap(jax.checkpoint(jax.grad(loss)), in_axes=(None, 0)), in_axes=(0, None))(
+            kernels, jnp.stack([x, -x])
+        )
+        many = jax.vmap(loss, in_axes=(0, None))(jnp.stack([kernel * n for n in range(20)]), x)
+        return hessian_vector, mixed, per_example, *per_kernel, both, nested, many
 
     ours, theirs = jax.jit(lambda: (outputs("auto"), outputs("lax")))()
     for one, other in zip(ours, theirs, strict=True):
@@ -149,6 +154,22 @@ step = jax.jit(lambda x, k: (conv2d(x, k), jax.grad(lambda k: (conv2d(x, k) ** 2
 assert out.sharding.shard_shape(out.shape) == (2, 6, 6, 5), out.sharding
 np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-4)
+
+# Where each device's part is written by hand, the gradient of what all share is summed over them.
+from jax.sharding import AxisType
+mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+def loss(k, x):
+    return jax.lax.psum((conv2d(x, k) ** 2).sum(), "data")
+spec = PartitionSpec
+by_hand = jax.shard_map(jax.grad(loss), mesh=mesh, in_specs=(spec(), spec("data")), out_specs=spec())(kernel, x)
+np.testing.assert_allclose(by_hand, expected_gradient, rtol=1e-4, atol=1e-4)
+
+explicit = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,))
+with jax.set_mesh(explicit):
+    placed = jax.device_put(x, NamedSharding(explicit, spec("data")))
+    out = jax.jit(conv2d)(placed, kernel)
+    assert jax.typeof(out).sharding.spec[0] == "data", jax.typeof(out)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 """
 
 
@@ -172,12 +193,31 @@ def test_a_library_that_fails_its_trial_is_not_used(monkeypatch, tmp_path):
     onednn._tried.cache_clear()
     onednn.available.cache_clear()
     try:
-        assert not onednn.available("float32")
+        with pytest.warns(UserWarning, match="trial of oneDNN did not end"):
+            assert not onednn.available("float32")
+        assert not list(tmp_path.rglob("*.json"))  # to be tried again
     finally:
         onednn._tried.cache_clear()
         onednn.available.cache_clear()
 
 
+def test_the_trial_finds_what_this_process_uses(tmp_path):
+    # In a folder whose files hide the standard library's, and with warnings as errors.
+    (tmp_path / "random.py").write_text("raise ImportError")
+    package = pathlib.Path(onednn.__file__).parents[2]
+    environment = {**os.environ, "PYTHONWARNINGS": "error", "PYTHONPATH": str(package)}
+    environment["JAXVISION_CACHE"] = str(tmp_path)
+    code = "from jaxvision.nn import onednn; print(onednn.available('float32'))"
+    told = subprocess.run(
+        [sys.executable, "-P", "-W", "ignore", "-c", code],
+        capture_output=True, text=True, check=True, env=environment, cwd=tmp_path, timeout=120,
+    ).stdout  # fmt: skip
+    assert told.strip() == str(onednn.available("float32"))
+    assert bool(list(tmp_path.glob("onednn/*.json"))) == onednn.available("float32")
+
+
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"3 channels of x.*Received: x \(1, 8, 8, 3\), kernel \(3, 3, 4, 5\)"):
         conv2d(normal(0, 1, 8, 8, 3), normal(1, 3, 3, 4, 5))
+    with pytest.raises(ValueError, match=r"SAME, VALID or numbers.*padding='valid'"):
+        conv2d(normal(0, 1, 8, 8, 3), normal(1, 3, 3, 3, 5), padding="valid")

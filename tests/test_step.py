@@ -179,11 +179,11 @@ def test_a_stretch_is_its_steps():
         same(begin, state, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("most", [1, 4, 32])
+@pytest.mark.parametrize("most", [1, 4, 9, 32])
 def test_stretches_end_where_something_is_to_be_done(most):
     lengths = stretch_lengths(100, 137, most, lambda step: step % 10 == 5)
     ends = 100 + np.cumsum(lengths)
     assert ends[-1] == 137
     assert set(lengths) <= {1, most}
     assert {105, 115, 125, 135, 136} <= set(ends.tolist())
-    assert len(lengths) == {1: 37, 4: 5 % 4 + 5 // 4 + 3 * (10 // 4 + 10 % 4) + 2, 32: 37}[most]
+    assert len(lengths) == {1: 37, 4: 5 % 4 + 5 // 4 + 3 * (10 // 4 + 10 % 4) + 2, 9: 5 + 3 * 2 + 2, 32: 37}[most]

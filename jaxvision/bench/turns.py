@@ -76,7 +76,8 @@ class PeerProcess:
             answer = json.loads(self._line())
         except (BrokenPipeError, json.JSONDecodeError):
             raise PeerFailedError(self._last_words()) from None
-        self._signal(signal.SIGSTOP)
+        finally:
+            self._signal(signal.SIGSTOP)
         if "error" in answer:
             raise PeerFailedError(answer["error"])
         return answer
@@ -96,7 +97,11 @@ class PeerProcess:
         return line
 
     def _last_words(self) -> str:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:  # it waits for us, after an answer that is none
+            self._signal(signal.SIGKILL)
+            code = self._process.wait()
         self._errors.seek(0)
         lines = [line.strip() for line in self._errors.read().splitlines() if line.strip()]
         missing = re.match(r"ModuleNotFoundError: No module named '(\w+)", lines[-1] if lines else "")

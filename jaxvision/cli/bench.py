@@ -276,6 +276,8 @@ def _checked_threads(arguments: Turns) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if arguments.threads is not None and not 1 <= arguments.threads <= cores:
         raise ConfigError(f"--threads: this process may run on {cores} cores. Received: {arguments.threads}")
+    if arguments.threads is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])  # the ceiling's too
     # This process keeps nothing on an accelerator that the competitors need.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     return arguments.threads or cores

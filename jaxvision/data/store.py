@@ -52,7 +52,12 @@ def find(cache: Cache, key: str) -> Entry | None:
             raise ValueError("its bytes are not those that were written")
         pictures = np.load(folder / "pictures.npy", mmap_mode="r", allow_pickle=False)
         target = np.load(folder / "target.npy", allow_pickle=False) if (folder / "target.npy").exists() else None
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except FileNotFoundError:  # another process has just made room
+        return None
+    except OSError as error:  # it may be whole all the same: nothing is removed
+        warn_unusable(cache.folder, error.strerror or str(error))
+        return None
+    except (EOFError, ValueError, KeyError, TypeError) as error:
         warnings.warn(f"{folder}: this cache entry is damaged ({error}); it will be made anew.", stacklevel=2)
         _discard(folder)
         return None
@@ -149,7 +154,8 @@ def _make_room(cache: Cache, size: int) -> bool:
         if UNFINISHED.fullmatch(folder.name) and used < time.time() - DAY:
             shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
         elif ENTRY.fullmatch(folder.name):
-            entries.append((used, sum(file.stat().st_size for file in folder.iterdir()), folder))
+            with contextlib.suppress(FileNotFoundError):  # another process has just made room
+                entries.append((used, sum(file.stat().st_size for file in folder.iterdir()), folder))
     total = size + sum(taken for _, taken, _ in entries)
     old = sorted(entry for entry in entries if entry[0] < STARTED)
     if total - sum(taken for _, taken, _ in old) > cache.limit:

@@ -1,6 +1,6 @@
 """Convolution and transposed convolution of pictures."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +33,12 @@ def conv2d(
       dilation: distance between the pixels that neighbouring taps of the kernel see (Yu & Koltun 2016).
       groups: inputs and outputs in so many groups of channels, each seeing only its own; C is a depthwise convolution.
       lowering: "lax" is the compiler's own convolution as it stands, on every platform. "auto" is the same on GPU and
-        TPU; a CPU takes what measured best (`jaxvision.nn.conv_cpu`), equal to rounding. Both have every derivative,
-        `vmap` and sharding.
+        TPU; a CPU takes what measured best (`jaxvision.nn.conv_cpu`), equal to rounding. Both have every derivative
+        and `vmap`. Split over devices (jit on a mesh, `shard_map`, explicit sharding) "auto" is "lax". `jax.export`
+        for a CPU needs "lax".
 
     Raises:
-      ValueError: shapes that do not fit together.
+      ValueError: shapes that do not fit together, or a padding or stride that does not exist.
     """
     channels, features = kernel.shape[2] * groups, kernel.shape[3]
     if x.shape[3] != channels or features % groups:
@@ -46,8 +47,7 @@ def conv2d(
             f" Received: x {x.shape}, kernel {kernel.shape}, groups={groups}"
         )
     window = _window(_size(x.shape[1:3]), _size(kernel.shape[:2]), strides, padding, dilation, groups)
-    # Nothing to compute: no platform's code need be ready for it.
-    if lowering == "lax" or min(*x.shape, *kernel.shape, *window.out_size) < 1:
+    if lowering == "lax" or not _is_ordinary(window, x, kernel):
         return compiler_conv(x, kernel, window)
     return conv_p.bind(x, kernel, window=window)
 
@@ -72,9 +72,18 @@ def conv_transpose2d(
     more = [max(k - s, 0) if padding == "VALID" else 0 for k, s in zip(kernel.shape, strides, strict=False)]
     height, width = (x.shape[1 + axis] * strides[axis] + more[axis] for axis in (0, 1))
     window = _window((height, width), _size(kernel.shape[:2]), strides, padding, (1, 1), 1)
-    if lowering == "lax" or min(*x.shape, *kernel.shape) < 1:
+    if lowering == "lax" or not _is_ordinary(window, x, kernel):
         return compiler_input_gradient(x, kernel, window)
     return input_gradient_p.bind(x, kernel, window=window)
+
+
+def _is_ordinary(window: Window, x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether shapes are numbers above 0, pads not negative, and both arrays whole or split by the compiler alone."""
+    sizes = (*x.shape, *kernel.shape, *window.out_size)
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or min(map(min, window.padding)) < 0:
+        return False
+    meshes = (jax.typeof(array).sharding.mesh for array in (x, kernel))
+    return not any(mesh.manual_axes or mesh.explicit_axes for mesh in meshes)
 
 
 def _size(shape: tuple[int, ...]) -> Size:
@@ -83,11 +92,17 @@ def _size(shape: tuple[int, ...]) -> Size:
 
 
 def _window(x_size: Size, kernel: Size, strides: Size, padding: Padding | Pads, dilation: Size, groups: int) -> Window:
+    if min(*strides, *dilation, groups) < 1 or (isinstance(padding, str) and padding not in get_args(Padding)):
+        raise ValueError(
+            "convolution: strides, dilation and groups are at least 1, padding is SAME, VALID or numbers."
+            f" Received: strides={strides}, dilation={dilation}, groups={groups}, padding={padding!r}"
+        )
     if isinstance(padding, str):
         extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
         (top, bottom), (left, right) = jax.lax.padtype_to_pads(x_size, extent, strides, padding)
         padding = ((int(top), int(bottom)), (int(left), int(right)))
-    return Window(x_size, kernel, strides, padding, dilation, groups)
+    (rows_apart, columns_apart), (down, across) = strides, dilation
+    return Window(x_size, kernel, (rows_apart, columns_apart), padding, (down, across), groups)
 
 
 class Conv(nnx.Module):

@@ -141,13 +141,14 @@ def _phases(window: Window, axis: int) -> list[tuple[slice, int, int, int]]:
 def _phase(cotangent: jax.Array, kernel: jax.Array, row, column, window: Window) -> jax.Array:
     numbers = [-(-size // stride) for size, stride in zip(window.size, window.strides, strict=True)]
     (row_taps, *row_pads, row_count), (column_taps, *column_pads, column_count) = row, column
-    if row_count < 1 or column_count < 1:  # a kernel narrower than the stride leaves some pixels without gradient
-        return jnp.zeros((cotangent.shape[0], *numbers, kernel.shape[3]), cotangent.dtype)
     pads = (tuple(row_pads), tuple(column_pads))
-    cotangent = _crop(cotangent, pads)
+    cropped = _crop(cotangent, pads)
+    # A kernel narrower than the stride, or pads wider than the kernel, leave some pixels without gradient.
+    if row_count < 1 or column_count < 1 or 0 in cropped.shape:
+        return jnp.zeros((cotangent.shape[0], *numbers, kernel.shape[3]), cotangent.dtype)
     rows_added, columns_added = ((max(low, 0), max(high, 0)) for low, high in pads)
     flipped = kernel[row_taps, column_taps][::-1, ::-1]
-    return onednn.convolution(cotangent, flipped, (1, 1), (rows_added, columns_added), window.dilation, window.groups)
+    return onednn.convolution(cropped, flipped, (1, 1), (rows_added, columns_added), window.dilation, window.groups)
 
 
 def _crop(x: jax.Array, pads) -> jax.Array:
@@ -200,7 +201,7 @@ def _undivided(window: Window, dtype: jnp.dtype, channels: int) -> bool:
 
 FORWARD = {
     "onednn": Candidate(_onednn_forward, _onednn_can_convolve),
-    "padded": Candidate(_padded_forward),
+    "padded": Candidate(_padded_forward, lambda window, dtype, channels: window.strides[1] == 1),
     "rows": Candidate(_row_forward, _undivided),
     "compiler": Candidate(compiler_conv),
 }

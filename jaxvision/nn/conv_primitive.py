@@ -22,6 +22,10 @@ Rule = Callable[..., jax.Array]
 """`(operand, operand, window=window) -> array`."""
 
 
+_MOST_ONE_BY_ONE = 16
+"""On a CPU, up to so many kernels of a `vmap` are computed in turn, which runs fast; more would compile for long."""
+
+
 def _primitive(name: str, compiler: Rule, cpu: Rule, *, folds: bool) -> Primitive:
     """A bilinear primitive with what JAX must know but its transposes.
 
@@ -50,14 +54,17 @@ def _primitive(name: str, compiler: Rule, cpu: Rule, *, folds: bool) -> Primitiv
             out = primitive.bind(a.reshape(-1, *a.shape[2:]), b, window=window)
             return out.reshape(*a.shape[:2], *out.shape[1:]), 0
 
+        count = next(v.shape[axis] for v, axis in zip(operands, axes, strict=True) if axis is not None)
+        together = jax.vmap(partial(compiler, window=window), in_axes=tuple(axes))
+        if not 0 < count <= _MOST_ONE_BY_ONE:
+            return together(a, b), 0
+
         def one_by_one(a: jax.Array, b: jax.Array) -> jax.Array:
-            count = next(v.shape[axis] for v, axis in zip((a, b), axes, strict=True) if axis is not None)
             pick = lambda v, axis, n: v if axis is None else jax.lax.index_in_dim(v, n, axis, keepdims=False)  # noqa: E731
             return jnp.stack(
                 [primitive.bind(pick(a, axes[0], n), pick(b, axes[1], n), window=window) for n in range(count)]
             )
 
-        together = jax.vmap(partial(compiler, window=window), in_axes=tuple(axes))
         return jax.lax.platform_dependent(a, b, cpu=one_by_one, default=together), 0
 
     primitive.def_abstract_eval(abstract)

@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 Size = tuple[int, int]
 
 DTYPES = ("float32", "bfloat16")
+_TRIAL = 1
+"""Goes up with every change to what is tried."""
 _TRIAL_SECONDS = 120
 
 
@@ -91,13 +94,16 @@ def available(dtype: str) -> bool:
 def _tried() -> dict[str, bool]:
     folder = cache_folder("onednn")
     answer = None if folder is None else folder / f"{_machine()}.json"
-    if answer is not None and answer.exists():
-        try:
-            return json.loads(answer.read_text())
-        except (OSError, ValueError):
-            pass  # cut off by a crash: tried again
-    found = _try()
     if answer is not None:
+        try:
+            return dict(json.loads(answer.read_text()))
+        except (OSError, ValueError, TypeError):
+            pass  # not tried yet, or cut off by a crash
+    found, reason = _try()
+    if reason is not None:
+        told = f"The trial of oneDNN did not end, so convolutions on this CPU are slower: {reason}"
+        warnings.warn(told, stacklevel=2)
+    elif answer is not None:
         try:
             answer.parent.mkdir(parents=True, exist_ok=True)
             draft = answer.with_suffix(f".{os.getpid()}")
@@ -111,32 +117,51 @@ def _tried() -> dict[str, bool]:
 def _machine() -> str:
     """What decides whether oneDNN works: the library, and the processor with its instructions."""
     try:
-        processor = [
-            line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line or "flags" in line
-        ]
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        processor = []
-    told = [jaxlib.__version__, *sorted(set(processor))]
-    return f"jaxlib-{jaxlib.__version__}-{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}"
+        lines = []
+    processor = sorted({line for line in lines if line.startswith(("model name", "flags"))})
+    digest = hashlib.sha256(repr(processor).encode()).hexdigest()[:16]
+    return f"trial-{_TRIAL}-jaxlib-{jaxlib.__version__}-{digest}"
 
 
-def _try() -> dict[str, bool]:
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    environment["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
-    )
+def _try() -> tuple[dict[str, bool], str | None]:
+    """The types that came out right; and why there is no answer that holds for good, if there is none."""
+    if not sys.executable or getattr(sys, "frozen", False):  # what would start is the application, not Python
+        return {}, None
+    package_folder = str(Path(__file__).parents[2])
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "",
+        "JAXVISION_ONEDNN": "0",  # should the trial convolve in another way, it must not start a trial
+        "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), package_folder])),
+    }
     try:
         trial = subprocess.run(
-            [sys.executable, "-m", "jaxvision.nn.onednn"],
+            [sys.executable, "-P", "-W", "ignore", "-c", "from jaxvision.nn import onednn; onednn._trial()"],
             env=environment,
             capture_output=True,
             text=True,
             timeout=_TRIAL_SECONDS,
         )
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    # A line for each dtype that came out right; a process that ended early has printed those before.
-    return {line: True for line in trial.stdout.split() if line in DTYPES}
+    except (OSError, subprocess.SubprocessError) as error:
+        return {}, str(error)
+    said = trial.stdout.split()
+    found = {name: True for name in DTYPES if name in said}
+    # Ended by a signal after it began, it met what oneDNN cannot do, and that is an answer.
+    if "done" in said or ("begun" in said and trial.returncode < 0):
+        return found, None
+    return {}, (trial.stderr.strip().splitlines() or [f"exit code {trial.returncode}"])[-1]
+
+
+def _trial() -> None:
+    """Says which types come out right, each as soon as it is known: a wrong call would end the process."""
+    print("begun", flush=True)
+    for name in DTYPES:
+        if _is_right(name):
+            print(name, flush=True)
+    print("done", flush=True)
 
 
 def _is_right(dtype: str) -> bool:
@@ -173,9 +198,3 @@ def _is_right(dtype: str) -> bool:
         if not jnp.max(jnp.abs(found - expected)) <= tolerance * jnp.max(jnp.abs(expected)):
             return False
     return True
-
-
-if __name__ == "__main__":
-    for name in DTYPES:
-        if _is_right(name):
-            print(name, flush=True)

@@ -42,12 +42,16 @@ def max_pool(
 
 def _select_max(slices: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
     """The largest of the slices element by element, and which it was: the first of equal ones, the first NaN if any."""
-    best, which = slices[0], jnp.zeros(slices[0].shape, jnp.int8)
+    best, which = slices[0], jnp.zeros(slices[0].shape, _index_type(len(slices)))
     for index, value in enumerate(slices[1:], start=1):
         # `jnp.maximum` would halve the gradient between equal values.
         keep = (best >= value) | jnp.isnan(best)
-        best, which = jnp.where(keep, best, value), jnp.where(keep, which, jnp.int8(index))
+        best, which = jnp.where(keep, best, value), jnp.where(keep, which, which.dtype.type(index))
     return best, which
+
+
+def _index_type(count: int) -> type:
+    return jnp.int8 if count <= 128 else jnp.int32
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -64,7 +68,7 @@ def _max_pool_disjoint_jvp(window: tuple[int, int], primals, tangents):
     batch, height, width, channels = best.shape
     tiles = x_tangent[:, : height * window[0], : width * window[1]]
     tiles = tiles.reshape(batch, height, window[0], width, window[1], channels)
-    position = jnp.arange(window[0] * window[1], dtype=jnp.int8).reshape(1, 1, window[0], 1, window[1], 1)
+    position = jnp.arange(window[0] * window[1], dtype=which.dtype).reshape(1, 1, window[0], 1, window[1], 1)
     chosen = which[:, :, None, :, None, :] == jnp.broadcast_to(position, tiles.shape)
     return best, jnp.sum(jnp.where(chosen, tiles, jnp.zeros_like(tiles)), axis=(2, 4))
 

@@ -19,6 +19,10 @@ def keep_compiled() -> None:
     if jax.default_backend() == "cpu" and onednn.available("float32"):
         return
     folder = cache_folder("compiled")
-    if folder is not None:
+    if folder is None:
+        return
+    try:
         os.makedirs(folder, exist_ok=True)
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+    except OSError:  # a home that cannot be written: compiled anew each time
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))

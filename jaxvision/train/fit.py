@@ -43,6 +43,8 @@ def fit(
         a `tf.data.Dataset` of such pairs; all but "train" may be left out.
       progress: print a progress bar, or a line per epoch where the output is not a terminal.
 
+    On a CPU this process keeps the memory it frees from then on (`jaxvision.train.memory`).
+
     Returns: the result, which is also in the folder's result.json. Validation and test metrics are those of the best
       checkpoint as reloaded from disk. Test data takes no part in choosing it.
 
@@ -51,13 +53,12 @@ def fit(
         streamed picture found broken later, leave one, with the last good checkpoint and the curves so far.
     """
     started = time.perf_counter()
+    keep_memory()
     run = check(run)
     if data is not None:
         # Written down, so that nobody later takes the run's data for those of a named source.
         run = replace(run, data=replace(run.data, source="given", path=None))
     require_wandb(run)
-    if jax.default_backend() == "cpu":
-        keep_memory()
     keep_compiled()
     if run_dir is not None:
         require_free(run_dir)  # before minutes go into decoding

@@ -130,6 +130,11 @@ class RunLog:
         self._estimate()
         return shown
 
+    def is_idle(self) -> bool:
+        """Whether all steps dispatched so far are done."""
+        losses = self._losses[1]
+        return losses is None or losses.is_ready()  # type: ignore[attr-defined]
+
     def _first_step(self) -> None:
         self.seconds_to_first_step = time.perf_counter() - self._started
         self._console.print(f"first step done {self.seconds_to_first_step:.1f} s after the start")

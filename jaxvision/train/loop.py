@@ -72,8 +72,9 @@ class Training:
         started = time.perf_counter()
         self._state = self._state._replace(totals=Totals.zero())
         every, last_step = self._run.evaluation.every_steps, self.step + self._train_feed.steps_per_epoch
-        lengths = stretch_lengths(self.step, last_step, self._steps_per_dispatch, self._stops)
-        stretches = _Waiting(self._train_feed.stretches(self.epochs, lengths))
+        most = steps_per_dispatch(self._run, self._train_feed)
+        lengths = stretch_lengths(self.step, last_step, most, self._stops)
+        stretches = _Waiting(self._train_feed.stretches(self.epochs, lengths), self._log.is_idle)
         for stretch in stretches:
             self._log.profile(self.step + 1)
             self._state, losses = train_stretch(self._state, stretch)
@@ -102,12 +103,6 @@ class Training:
             }
         )
         return self._best.should_stop(metrics)
-
-    @property
-    def _steps_per_dispatch(self) -> int:
-        if not self._train_feed.resident:
-            return 1
-        return self._run.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 32)
 
     def _stops(self, step: int) -> bool:
         """Whether something is to be done between this step and the next."""
@@ -145,6 +140,15 @@ class Training:
         )
 
 
+def steps_per_dispatch(run: Run, feed: Feed) -> int:
+    """Training steps in one device call: run.steps_per_dispatch, or 1 on a CPU and 32 elsewhere; at most what comes
+    between two evaluations or in an epoch, and 1 where batches are streamed."""
+    if not feed.resident:
+        return 1
+    most = run.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 32)
+    return max(1, min(most, feed.steps_per_epoch - 1, run.evaluation.every_steps or most))
+
+
 def stretch_lengths(first: int, last: int, most: int, stops: Callable[[int], bool]) -> list[int]:
     """Into how many steps a device call each the steps after `first` up to `last` are cut: `most` or 1, so that few
     programs are compiled. Never over a step after which `stops`; the epoch's last step, which may be smaller, alone.
@@ -159,17 +163,18 @@ def stretch_lengths(first: int, last: int, most: int, stops: Callable[[int], boo
 
 
 class _Waiting(Iterator[Stretch]):
-    """Iterates and adds up the seconds spent waiting for the next stretch."""
+    """Iterates and adds up the seconds spent waiting for the next stretch while the device had nothing to do."""
 
-    def __init__(self, stretches: Iterable[Stretch]):
-        self._stretches, self.seconds = iter(stretches), 0.0
+    def __init__(self, stretches: Iterable[Stretch], is_idle: Callable[[], bool]):
+        self._stretches, self._is_idle, self.seconds = iter(stretches), is_idle, 0.0
 
     def __next__(self) -> Stretch:
         started = time.perf_counter()
         try:
             return next(self._stretches)
         finally:
-            self.seconds += time.perf_counter() - started
+            if self._is_idle():
+                self.seconds += time.perf_counter() - started
 
 
 def _named(part: str, metrics: dict[str, float]) -> dict[str, float]:

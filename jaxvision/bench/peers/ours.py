@@ -14,6 +14,7 @@ from jaxvision.data import ArrayPart, open_feed
 from jaxvision.serialize import check
 from jaxvision.train.checkpoint import ModelCard
 from jaxvision.train.log import REFRESH_SECONDS
+from jaxvision.train.loop import steps_per_dispatch, stretch_lengths
 from jaxvision.train.memory import keep_memory
 from jaxvision.train.optimizer import make_optimizer
 from jaxvision.train.state import init_state
@@ -28,9 +29,8 @@ class Ours:
     seconds_choosing = 0.0
 
     def __init__(self, work: Work):
+        kept = keep_memory()
         run, case = check(work.case.run(work.precision)), work.case
-        if jax.default_backend() == "cpu":
-            keep_memory()
         inputs, target = (np.concatenate(arrays) for arrays in zip(*work.batches, strict=True))
         self.feed = open_feed(
             ArrayPart(inputs, target),
@@ -51,28 +51,33 @@ class Ours:
 
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self.start.params))
         self.device = jax.devices()[0].device_kind
-        self.setup = "resident feed"
+        self.most = steps_per_dispatch(run, self.feed)
+        self.setup = f"resident feed, {self.most} step{'s' * (self.most > 1)} a call"
+        self.setup += ", keep_memory" if kept else ""
         self.versions = {"jax": jax.__version__}
 
     def restart(self) -> None:
         self.state = jax.block_until_ready(jax.tree.map(jnp.copy, self.start))  # the step donates its state
-        self.stretches = self._cycle()
+        self.checked = self._cycle(1)
 
-    def _cycle(self) -> Iterator[Stretch]:
-        lengths = [1] * self.feed.steps_per_epoch
+    def _cycle(self, most: int) -> Iterator[Stretch]:
+        lengths = stretch_lengths(0, self.feed.steps_per_epoch, most, lambda step: False)
         return itertools.chain.from_iterable(self.feed.stretches(epoch, lengths) for epoch in itertools.count())
 
     def checked_step(self, index: int) -> float:
-        self.state, losses = self.train_stretch(self.state, next(self.stretches))
+        self.state, losses = self.train_stretch(self.state, next(self.checked))
         return float(losses[0])
 
     def train(self, steps: int) -> None:
         # As train/loop.py with train/log.py: steps are dispatched ahead, and twice a second the loss of the step
         # before the last one is waited for.
-        before = loss = None
+        before, done = None, 0
         looked = time.perf_counter()
-        for stretch in itertools.islice(self.stretches, steps):
+        for stretch in self._cycle(self.most):
             self.state, loss = self.train_stretch(self.state, stretch)
+            done += stretch.num_steps
+            if done >= steps:  # the last call may do more: at our expense
+                break
             if before is not None and time.perf_counter() - looked >= REFRESH_SECONDS:
                 before.block_until_ready()
                 looked = time.perf_counter()

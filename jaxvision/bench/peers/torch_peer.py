@@ -112,6 +112,9 @@ class Torch:
 
     def restart(self) -> None:
         self.model.load_state_dict(self.start)
+        self.optimizer.state.clear()
+        for square in self.squares:
+            square.zero_()
 
     def checked_step(self, index: int) -> float:
         self.model.zero_grad(set_to_none=True)
