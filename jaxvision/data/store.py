@@ -52,14 +52,14 @@ def find(cache: Cache, key: str) -> Entry | None:
             raise ValueError("its bytes are not those that were written")
         pictures = np.load(folder / "pictures.npy", mmap_mode="r", allow_pickle=False)
         target = np.load(folder / "target.npy", allow_pickle=False) if (folder / "target.npy").exists() else None
-    except FileNotFoundError:  # another process has just made room
+    except (FileNotFoundError, EOFError, ValueError, KeyError, TypeError) as error:
+        if not folder.is_dir():  # another process has just made room
+            return None
+        warnings.warn(f"{folder}: this cache entry is damaged ({error}); it will be made anew.", stacklevel=2)
+        _discard(folder)
         return None
     except OSError as error:  # it may be whole all the same: nothing is removed
         warn_unusable(cache.folder, error.strerror or str(error))
-        return None
-    except (EOFError, ValueError, KeyError, TypeError) as error:
-        warnings.warn(f"{folder}: this cache entry is damaged ({error}); it will be made anew.", stacklevel=2)
-        _discard(folder)
         return None
     with contextlib.suppress(OSError):  # another user's
         os.utime(folder / "entry.json", (time.time(), time.time()))

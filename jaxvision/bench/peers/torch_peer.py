@@ -82,7 +82,6 @@ class Torch:
         self.augmentation = Augmentation(case.augment)
         self.start = {name: _as_torch(name, array) for name, array in work.weights.items()}
         self.start = {name.replace(".kernel", ".weight"): array for name, array in self.start.items()}
-        self.restart()
         # NHWC arrays seen as NCHW: channels_last without a copy. All pictures stay on the device.
         self.batches = [
             (torch.from_numpy(x).to(device).permute(0, 3, 1, 2), torch.from_numpy(y).to(device).long())
@@ -95,6 +94,7 @@ class Torch:
                 self.augmentation.compile(mode=compile_mode)
         self.optimizer = torch.optim.RMSprop(self.model.parameters(), 1e-3, alpha=0.9, eps=1e-7, foreach=True)
         self.squares = [torch.zeros_like(p) for p in self.model.parameters()]
+        self.restart()
 
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.device = torch.cuda.get_device_name() if on_gpu else "cpu"
