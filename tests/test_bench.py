@@ -182,6 +182,8 @@ def test_torch_augmentation_mirrors_and_reflects():
 @pytest.mark.slow
 @pytest.mark.parametrize("peer", ["keras-jax", "keras-tensorflow", "torch-compile"])
 def test_peers_agree(peer):
+    if peer.startswith("torch"):
+        pytest.importorskip("torch", reason="needs the extra `bench`")
     for case in (*SMALL, replace(SMALL[1], augment=CASES["dogs-vs-cats-augmented"].augment, options={"dropout": 0.5})):
         peers = {name: PEERS[name] for name in ("jaxvision", peer)}
         results = run_case(case, peers, repeats=1, seconds=0.02, precision="float32", threads=1)
