@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from batches import assert_same
 from PIL import Image
 
 from jaxvision import config
@@ -60,14 +61,6 @@ def opened(settings, **changes):
 def batches(part, residence="stream", seed=3):
     feed = open_feed(part, batch_size=5, seed=seed, residence=residence, resident_mb=64)
     return [tuple(np.asarray(leaf) for leaf in batch) for epoch in (0, 1) for batch in feed.batches(epoch)]
-
-
-def assert_same(ours, theirs):
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        for a, b in zip(one, other, strict=True):
-            assert a.dtype == b.dtype
-            np.testing.assert_array_equal(a, b)
 
 
 def entries(settings):

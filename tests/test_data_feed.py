@@ -8,6 +8,7 @@ import threading
 import jax
 import numpy as np
 import pytest
+from batches import assert_same
 
 from jaxvision.data import ArrayPart, epoch_order, open_feed
 from jaxvision.data.order import choose
@@ -28,14 +29,6 @@ def feed(part, residence, *, batch_size=5, seed=7, resident_mb=64, shuffle=True)
 
 def drain(batches):
     return [tuple(np.asarray(leaf) for leaf in batch) for batch in batches]
-
-
-def assert_same(ours, theirs):
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        for a, b in zip(one, other, strict=True):
-            assert a.dtype == b.dtype
-            np.testing.assert_array_equal(a, b)
 
 
 def test_epoch_order_is_a_pure_function_of_seed_and_epoch():

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from batches import assert_same
 
 from jaxvision import config
 from jaxvision.data import ArrayPart, SequentialPart, open_dataset, open_feed, pipeline, take, user_dataset
@@ -34,14 +35,6 @@ def drain(part, residence, *, seed=None, epoch=0, start=0, shuffle=True):
 
 def numbers(batches):
     return np.concatenate([inputs[valid][:, 0, 0, 0] for inputs, _, valid in batches]).astype(int).tolist()
-
-
-def assert_same(ours, theirs):
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        for a, b in zip(one, other, strict=True):
-            assert a.dtype == b.dtype
-            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("residence", ["auto", "stream"])

@@ -12,7 +12,9 @@ import tyro
 from rich.console import Console
 
 from jaxvision.bench.peers import OURS, PEERS
-from jaxvision.errors import ConfigError, nearest
+from jaxvision.cli.subcommands import run_subcommand
+from jaxvision.cores import available_cores
+from jaxvision.errors import ConfigError
 
 Cases = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CASE...")]
 """Names of cases."""
@@ -21,13 +23,7 @@ Cases = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="
 def bench_command(argv: list[str]) -> None:
     """jaxvision bench {peers, conv, input, ceiling} ..."""
     usage = f"jaxvision bench {{{','.join(BENCHMARKS)}}} ..."
-    if argv and argv[0] in ("-h", "--help"):
-        print(f"usage: {usage}\n\n`jaxvision bench WHAT --help` tells more.")
-    elif not argv or argv[0] not in BENCHMARKS:
-        what = argv[0] if argv else ""
-        raise ConfigError(f"bench: say what to measure: {usage}.{nearest(what, BENCHMARKS)} Received: {what!r}")
-    else:
-        BENCHMARKS[argv[0]](argv[1:])
+    run_subcommand(argv, BENCHMARKS, usage=usage, asks="bench: say what to measure")
 
 
 @dataclass(frozen=True)
@@ -273,7 +269,7 @@ def _checked_threads(arguments: Turns) -> int:
         if not value > 0:
             raise ConfigError(f"{flag}: must be above 0. Received: {value}")
     _check_out(arguments.out)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     if arguments.threads is not None and not 1 <= arguments.threads <= cores:
         raise ConfigError(f"--threads: this process may run on {cores} cores. Received: {arguments.threads}")
     if arguments.threads is not None and hasattr(os, "sched_setaffinity"):

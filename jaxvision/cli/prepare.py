@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from jaxvision.cli.runs import RunArguments, parse_run
-from jaxvision.errors import ConfigError, nearest
+from jaxvision.cli.subcommands import run_subcommand
 
 USAGE = "jaxvision prepare dogs-vs-cats SOURCE [--to FOLDER], or jaxvision prepare arrays NAME --to FILE.npz"
 
@@ -16,13 +16,7 @@ USAGE = "jaxvision prepare dogs-vs-cats SOURCE [--to FOLDER], or jaxvision prepa
 def prepare_command(argv: list[str]) -> None:
     """jaxvision prepare {dogs-vs-cats, arrays} ..."""
     makers = {"dogs-vs-cats": _dogs_vs_cats, "arrays": _arrays}
-    if argv and argv[0] in ("-h", "--help"):
-        print(f"usage: {USAGE}\n\n`jaxvision prepare WHAT --help` tells more.")
-    elif not argv or argv[0] not in makers:
-        what = argv[0] if argv else ""
-        raise ConfigError(f"prepare: say what to make: {USAGE}.{nearest(what, makers)} Received: {what!r}")
-    else:
-        makers[argv[0]](argv[1:])
+    run_subcommand(argv, makers, usage=USAGE, asks="prepare: say what to make")
 
 
 @dataclass(frozen=True)

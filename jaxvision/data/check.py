@@ -15,8 +15,8 @@ from PIL import Image
 
 from jaxvision import config
 from jaxvision.config import PARTS
+from jaxvision.cores import available_cores
 from jaxvision.data.picture import EXTENSIONS, check_picture
-from jaxvision.data.pipeline import available_cores
 from jaxvision.errors import DataError, UserError
 
 FLAT_NAME = re.compile(r"(.+?)\.\d+\.\w+")

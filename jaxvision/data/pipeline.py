@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxvision.cores import available_cores
 from jaxvision.data.parts import (
     ArrayPart,
     FilePart,
@@ -49,11 +50,6 @@ def tensorflow() -> Any:
 def mapped(stored: Any, function: Callable[..., Any], **options: Any) -> Any:
     """stored.map(function), traced as it stands: AutoGraph need not rewrite it (and warns where it cannot)."""
     return stored.map(tensorflow().autograph.experimental.do_not_convert(function), **options)
-
-
-def available_cores() -> int:
-    """Processor cores this process may use: fewer than the machine has where a batch system or taskset says so."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cropped(picture: Any, image_size: tuple[int, int]) -> Any:

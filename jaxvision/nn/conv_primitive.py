@@ -59,11 +59,15 @@ def _primitive(name: str, compiler: Rule, cpu: Rule, *, folds: bool) -> Primitiv
         if not 0 < count <= _MOST_ONE_BY_ONE:
             return together(a, b), 0
 
-        def one_by_one(a: jax.Array, b: jax.Array) -> jax.Array:
-            pick = lambda v, axis, n: v if axis is None else jax.lax.index_in_dim(v, n, axis, keepdims=False)  # noqa: E731
-            return jnp.stack(
-                [primitive.bind(pick(a, axes[0], n), pick(b, axes[1], n), window=window) for n in range(count)]
-            )
+        def one_by_one(*operands: jax.Array) -> jax.Array:
+            def member(n: int) -> jax.Array:
+                picked = (
+                    v if axis is None else jax.lax.index_in_dim(v, n, axis, keepdims=False)
+                    for v, axis in zip(operands, axes, strict=True)
+                )  # fmt: skip
+                return primitive.bind(*picked, window=window)
+
+            return jnp.stack([member(n) for n in range(count)])
 
         return jax.lax.platform_dependent(a, b, cpu=one_by_one, default=together), 0
 

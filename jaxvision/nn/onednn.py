@@ -23,9 +23,7 @@ import jax.numpy as jnp
 import jaxlib
 
 from jaxvision.cachedir import cache_folder
-
-Pads = tuple[tuple[int, int], tuple[int, int]]
-Size = tuple[int, int]
+from jaxvision.nn.window import Window, compiler_conv
 
 DTYPES = ("float32", "bfloat16")
 _TRIAL = 1
@@ -33,29 +31,25 @@ _TRIAL = 1
 _TRIAL_SECONDS = 120
 
 
-def convolution(x: jax.Array, kernel: jax.Array, strides: Size, padding: Pads, dilation: Size, groups: int):
+def convolution(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """Cross-correlation (B, H, W, C), (kh, kw, C / groups, D) -> (B, H', W', D), in the dtype of both. CPU only.
 
     Pads must not be negative and no size may be zero: oneDNN ends the process then.
     """
-    spatial = []
-    for axis in (0, 1):
-        padded = x.shape[1 + axis] + sum(padding[axis])
-        spatial.append((padded - dilation[axis] * (kernel.shape[axis] - 1) - 1) // strides[axis] + 1)
     config = {
         "dims": "4",
-        "feature_groups": str(groups),
+        "feature_groups": str(window.groups),
         "input": {"data": {"batch_dim": "0", "feature_dim": "3", "spatial_dims": ["1", "2"]}},
         "kernel": {"filter": {"input_feature_dim": "2", "output_feature_dim": "3", "spatial_dims": ["0", "1"]}},
         "output": {"data": {"batch_dim": "0", "feature_dim": "3", "spatial_dims": ["1", "2"]}},
         "window": {
-            "pad_left": _strings(low for low, _ in padding),
-            "pad_right": _strings(high for _, high in padding),
-            "strides": _strings(strides),
-            "window_dilations": _strings(dilation),
+            "pad_left": _strings(low for low, _ in window.padding),
+            "pad_right": _strings(high for _, high in window.padding),
+            "strides": _strings(window.strides),
+            "window_dilations": _strings(window.dilation),
         },
     }
-    shape = (x.shape[0], *spatial, kernel.shape[3])
+    shape = (x.shape[0], *window.out_size, kernel.shape[3])
     return _call("__onednn$convolution", {"onednn_conv_config": config}, shape, x, kernel)
 
 
@@ -178,12 +172,8 @@ def _is_right(dtype: str) -> bool:
             (matmul_tn(x.reshape(-1, 48), x.reshape(-1, 48)[:, :24]), x.reshape(-1, 48).T @ x.reshape(-1, 48)[:, :24])
         ]
         for strides, padding, dilation, groups in cases:
-            taps = kernel[:, :, : 16 // groups]
-            expected = jax.lax.conv_general_dilated(
-                x, taps, strides, padding, rhs_dilation=dilation, feature_group_count=groups,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )  # fmt: skip
-            pairs.append((convolution(x, taps, strides, padding, dilation, groups), expected))
+            taps, window = kernel[:, :, : 16 // groups], Window((12, 9), (3, 3), strides, padding, dilation, groups)
+            pairs.append((convolution(x, taps, window), compiler_conv(x, taps, window)))
         return pairs
 
     keys = jax.random.split(jax.random.key(0), 2)

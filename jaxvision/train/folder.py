@@ -16,6 +16,7 @@ from typing import Any
 from etils import epath
 
 from jaxvision.config import Run
+from jaxvision.cores import available_cores
 from jaxvision.errors import RunFolderError
 from jaxvision.serialize import from_json, to_json
 
@@ -172,7 +173,7 @@ def environment(run: Run, *, fingerprint: str) -> dict[str, Any]:
         "backend": devices[0].platform,
         "devices": [device.device_kind for device in devices],
         "cpu": _cpu_model(),
-        "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu_count": available_cores(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "git": _git(),
     }
