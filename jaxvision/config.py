@@ -216,6 +216,8 @@ class Run:
     loss: Loss = Loss()
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type of activations and products; parameters and losses stay float32."""
+    conv: Literal["auto", "lax"] = "auto"
+    """How to convolve: lax takes the compiler's own convolution on every platform; auto does so except on a CPU."""
     steps_per_dispatch: Count | None = None
     """Training steps that a device with resident pictures does in one call. None: 1 on a CPU, 32 elsewhere."""
     accumulate: Count = 1

@@ -29,7 +29,7 @@ def test_summary_lists_the_books_layers_in_order_without_allocating():
     summary = summarize(model, (180, 180, 3))
     rows = [(row.path.split("/")[-1], row.output_shape, row.trainable) for row in summary.layers]
     assert rows == [
-        ("rescaling", (180, 180, 3), 0),
+        ("preprocessing", (180, 180, 3), 0),
         ("conv1", (178, 178, 32), 896),
         ("pool1", (89, 89, 32), 0),
         ("conv2", (87, 87, 64), 18_496),
@@ -41,7 +41,7 @@ def test_summary_lists_the_books_layers_in_order_without_allocating():
         ("conv5", (7, 7, 256), 590_080),
         ("flatten", (12_544,), 0),
         ("dropout", (12_544,), 0),
-        ("head", (1,), 12_545),
+        ("logits", (1,), 12_545),
     ]
     assert "991,041" in str(summary)
 

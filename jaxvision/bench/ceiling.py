@@ -59,7 +59,7 @@ def flops_per_picture(case: Case) -> float:
     Of the model with the compiler's own convolutions and without augmentation: what has to be computed, whatever a
     lowering makes of it. A multiplication and an addition are two operations.
     """
-    run = replace(case, augment=Augment(), options={**case.options, "conv": "lax"}).run("float32")
+    run = replace(replace(case, augment=Augment()).run("float32"), conv="lax")
     task = make_task(run, case.num_classes)
     card = ModelCard(run, ("",) * case.num_classes, case.image_shape, task.num_outputs)
     optimizer, _ = make_optimizer(run.phases[0], 1)

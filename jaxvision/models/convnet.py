@@ -8,14 +8,14 @@ from flax import nnx
 
 from jaxvision.config import Count, Fraction
 from jaxvision.errors import ConfigError
-from jaxvision.nn import AveragePool, Chain, Conv, Dense, Flatten, MaxPool, Rescaling
-from jaxvision.nn.conv import Lowering
+from jaxvision.models.classifier import Classifier, make_head
+from jaxvision.nn import AveragePool, Chain, Conv, MaxPool, Rescaling
 
 Downsample = Literal["max", "average", "stride", "none"]
 _POOLS = {"max": MaxPool, "average": AveragePool}
 
 
-class ConvNet(nnx.Module):
+class ConvNet(Classifier):
     """3x3 valid convolutions with ReLU, each but the last followed by a halving of the picture; then one dense layer.
 
     `downsample`: max-pool or average-pool of 2, convolution with stride 2, or not at all.
@@ -24,23 +24,21 @@ class ConvNet(nnx.Module):
     def __init__(
         self,
         input_shape: tuple[int, int, int],
-        num_classes: int,
+        num_classes: int | None,
         *,
         features: Annotated[tuple[Count, ...], "Channels of each convolution."] = (32, 64, 128),
         downsample: Annotated[Downsample, "How the picture is halved after each convolution but the last."] = "max",
         dropout: Annotated[Fraction, "Share of the features dropped before the dense layer in training."] = 0.0,
-        conv: Annotated[Lowering, "lax: the compiler's own convolution on every platform."] = "auto",
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.rescaling = Rescaling(dtype=dtype)
         layers: dict[str, nnx.Module] = {}
         height, width, channels = input_shape
         for number, out_features in enumerate(features, start=1):
             halve = downsample != "none" and number < len(features)
             strides = 2 if halve and downsample == "stride" else 1
             layers[f"conv{number}"] = Conv(
-                channels, out_features, strides=strides, activation=jax.nn.relu, lowering=conv, dtype=dtype, rngs=rngs
+                channels, out_features, strides=strides, activation=jax.nn.relu, dtype=dtype, rngs=rngs
             )
             height, width, channels = (height - 3) // strides + 1, (width - 3) // strides + 1, out_features
             if halve and downsample in _POOLS:
@@ -52,12 +50,8 @@ class ConvNet(nnx.Module):
                     f" downsample={downsample!r}: nothing is left after conv{number}."
                     " Enlarge data.image_size or take fewer features."
                 )
-        self.base = Chain(**layers)
-        self.flatten = Flatten()
-        self.dropout = nnx.Dropout(dropout)
-        self.head = Dense(height * width * channels, num_classes, dtype=dtype, rngs=rngs)
-
-    def __call__(self, images: jax.Array, train: bool = False, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Raw pixels (B, H, W, C) in, logits (B, num_classes) out. Training with dropout needs `rngs`."""
-        x = self.flatten(self.base(self.rescaling(images)))
-        return self.head(self.dropout(x, deterministic=not train, rngs=rngs))
+        super().__init__(
+            preprocessing=Rescaling(dtype=dtype),
+            base=Chain(**layers),
+            head=make_head((height, width, channels), num_classes, dropout=dropout, dtype=dtype, rngs=rngs),
+        )

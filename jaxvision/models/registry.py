@@ -12,13 +12,17 @@ from pydantic import TypeAdapter, ValidationError
 from jaxvision.errors import ConfigError, nearest
 from jaxvision.importing import import_attribute
 from jaxvision.models.convnet import ConvNet
-from jaxvision.models.dense import DenseNet
+from jaxvision.models.dense import DenseBaseline
+from jaxvision.models.vgg import VGG
+from jaxvision.nn.conv import Lowering, set_lowering
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
-    "dense-mnist": DenseNet,
+    "dense-mnist": DenseBaseline,
     "convnet-mnist": ConvNet,
     "convnet-mnist-no-pooling": partial(ConvNet, downsample="none"),
     "convnet-dogs-vs-cats": partial(ConvNet, features=(32, 64, 128, 256, 256)),
+    "vgg16": VGG,
+    "vgg19": partial(VGG, convs=(2, 2, 4, 4, 4)),
 }
 """Name -> builder(input_shape, num_classes, *, dtype, rngs, **options) -> model."""
 
@@ -27,6 +31,8 @@ BOOK_INPUTS: dict[str, tuple[tuple[int, int, int], int]] = {
     "convnet-mnist": ((28, 28, 1), 10),
     "convnet-mnist-no-pooling": ((28, 28, 1), 10),
     "convnet-dogs-vs-cats": ((180, 180, 3), 2),
+    "vgg16": ((224, 224, 3), 1000),
+    "vgg19": ((224, 224, 3), 1000),
 }
 """Input shape and number of classes the book uses a model with; summaries are shown for these by default."""
 
@@ -55,10 +61,11 @@ def model_option_types(name: str) -> dict[str, Any]:
 def create_model(
     name: str,
     input_shape: tuple[int, int, int],
-    num_classes: int,
+    num_classes: int | None,
     seed: int = 0,
     *,
     dtype: jnp.dtype = jnp.float32,
+    conv: Lowering = "auto",
     **options: Any,
 ) -> nnx.Module:
     """A model with fresh float32 parameters: `logits = model(images, train=False)`.
@@ -66,9 +73,10 @@ def create_model(
     Args:
       name: one of `model_names()`, or "package.module:Class" of your own with the same keyword arguments.
       input_shape: (H, W, C) of the raw pictures, 0..255.
-      num_classes: number of outputs (1 for two classes with a sigmoid).
+      num_classes: number of outputs (1 for two classes with a sigmoid); None: no head, the base's output (B, h, w, c).
       seed: of the initial weights; the same seed gives the same weights.
       dtype: of activations and products; parameters stay float32.
+      conv: "lax" takes the compiler's own convolution on every platform (see `jaxvision.nn.conv2d`).
       options: see `model_options(name)`.
 
     Raises:
@@ -83,7 +91,7 @@ def create_model(
                 f" It takes: {', '.join(known) or 'none'}. Received: {option}={value!r}"
             )
         _check_option(name, builder, option, value)
-    if num_classes is None or num_classes < 1:
+    if num_classes is not None and num_classes < 1:
         raise ConfigError(f"create_model: num_classes is the number of outputs, 1 or more. Received: {num_classes!r}")
     missing = {"dtype", "rngs"} - set(_signature(builder).parameters)
     if missing:
@@ -91,10 +99,12 @@ def create_model(
             f"model.name: {name!r} takes no keyword {' and no '.join(sorted(missing))}; a model is made by"
             " (input_shape, num_classes, *, dtype, rngs, **options)."
         )
-    return builder(input_shape, num_classes, dtype=dtype, rngs=nnx.Rngs(seed), **options)
+    model = builder(input_shape, num_classes, dtype=dtype, rngs=nnx.Rngs(seed), **options)
+    set_lowering(model, conv)
+    return model
 
 
-def abstract_model(name: str, input_shape: tuple[int, int, int], num_classes: int, **kwargs: Any) -> nnx.Module:
+def abstract_model(name: str, input_shape: tuple[int, int, int], num_classes: int | None, **kwargs: Any) -> nnx.Module:
     """The same model with shapes in place of arrays: nothing is allocated. Arguments as `create_model`."""
     return nnx.eval_shape(lambda: create_model(name, input_shape, num_classes, **kwargs))
 

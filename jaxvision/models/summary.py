@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxvision.nn import Chain
+
 Path = tuple[Any, ...]
 
 
@@ -83,6 +85,8 @@ def summarize(model: nnx.Module, input_shape: tuple[int, ...]) -> Summary:
     for path, shape in outputs:
         if any(other[: len(path)] == path and other != path for other, _ in outputs):
             continue  # a container: its layers have rows of their own
+        if isinstance(modules[path], Chain):
+            continue  # a container of nothing: a model without a head
         trainable, frozen = _count(modules[path])
         rows.append(
             LayerRow("/".join(map(str, path)), type(modules[path]).__name__, tuple(shape[1:]), trainable, frozen)

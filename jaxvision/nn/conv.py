@@ -13,6 +13,7 @@ from jaxvision.nn.window import Pads, Size, Window, compiler_conv, compiler_inpu
 
 Padding = Literal["VALID", "SAME"]
 Lowering = Literal["auto", "lax"]
+DEFAULT_LOWERING: Lowering = "auto"
 
 
 def conv2d(
@@ -109,7 +110,7 @@ class Conv(nnx.Module):
     """2-D convolution with bias and activation: `activation(conv2d(x, kernel) + bias)`.
 
     Kernel (kh, kw, in, out) glorot-uniform, bias (out,) zero, both float32, as Keras' Conv2D. `dtype` is the type of
-    the computation and of the output.
+    the computation and of the output. `set_lowering` chooses how a whole model convolves.
     """
 
     def __init__(
@@ -122,7 +123,6 @@ class Conv(nnx.Module):
         padding: Padding = "VALID",
         use_bias: bool = True,
         activation: Activation = linear,
-        lowering: Lowering = "auto",
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -130,7 +130,7 @@ class Conv(nnx.Module):
         self.kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros((out_features,), jnp.float32)) if use_bias else None
         self.strides, self.padding, self.activation = (strides, strides), padding, activation
-        self.lowering, self.dtype = lowering, dtype
+        self.dtype, self.lowering = dtype, DEFAULT_LOWERING
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x, kernel = in_dtype(self.dtype, x, self.kernel)
@@ -138,3 +138,10 @@ class Conv(nnx.Module):
         if self.bias is not None:
             x = x + in_dtype(self.dtype, self.bias)[None, None, None, :]
         return self.activation(x)
+
+
+def set_lowering(model: nnx.Module, lowering: Lowering) -> None:
+    """Makes every convolution in `model` use that lowering (see `conv2d`)."""
+    for _, module in nnx.iter_modules(model):
+        if hasattr(module, "lowering"):
+            module.lowering = lowering

@@ -109,3 +109,10 @@ class AveragePool(_Pool):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self._apply(average_pool, x)
+
+
+class GlobalAveragePool(nnx.Module):
+    """(B, H, W, C) -> (B, C): the mean over the picture, taken in float32."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return jnp.mean(x, axis=(1, 2), dtype=jnp.float32).astype(x.dtype)

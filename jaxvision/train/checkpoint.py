@@ -30,9 +30,16 @@ class ModelCard:
     def build(self, *, abstract: bool = False) -> nnx.Module:
         """The model with fresh parameters, or with shapes only."""
         make = abstract_model if abstract else create_model
-        dtype = jnp.dtype(self.run.precision)
-        options = self.run.model.options
-        return make(self.run.model.name, self.image_shape, self.num_outputs, seed=self.run.seed, dtype=dtype, **options)
+        run = self.run
+        return make(
+            run.model.name,
+            self.image_shape,
+            self.num_outputs,
+            seed=run.seed,
+            dtype=jnp.dtype(run.precision),
+            conv=run.conv,
+            **run.model.options,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,7 +38,7 @@ def convnet(case: Case) -> Any:
     if case.options.get("dropout"):
         x = layers.Dropout(case.options["dropout"])(x)
     # float32 logits also under a mixed_bfloat16 policy, as Keras' guide to mixed precision says.
-    return keras.Model(inputs, layers.Dense(case.outputs, dtype="float32", name="head")(x))
+    return keras.Model(inputs, layers.Dense(case.outputs, dtype="float32", name="head.logits")(x))
 
 
 class Keras:

@@ -31,12 +31,12 @@ class ConvNet(nn.Module):
                 height, width = height // 2, width // 2
         self.base = nn.Sequential(layers)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(height * width * channels, outputs)
+        self.head = nn.ModuleDict({"logits": nn.Linear(height * width * channels, outputs)})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.base(x / 255)
         # Height, width, channel, as the weights have it; of a channels_last tensor this is a view.
-        return self.head(self.dropout(x.permute(0, 2, 3, 1).flatten(1)))
+        return self.head["logits"](self.dropout(x.permute(0, 2, 3, 1).flatten(1)))
 
 
 class Augmentation(nn.Module):

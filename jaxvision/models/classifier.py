@@ -1,0 +1,113 @@
+"""What every classification model here is: preprocessing, a base that sees, a head that decides."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxvision.config import Count, Fraction
+from jaxvision.errors import ConfigError
+from jaxvision.nn import Chain, Dense, Dropout, Flatten, GlobalAveragePool, TrainingAware
+
+Top = Annotated[
+    Literal["published", "flatten", "average"],
+    "The head: as published, or flatten or average the base's output, then dense layers of `hidden` units.",
+]
+Hidden = Annotated[
+    tuple[Count, ...], "With top flatten or average: units of dense layers without activation before the last."
+]
+HeadDropout = Annotated[Fraction, "With top flatten or average: share of the features dropped before the last layer."]
+
+
+class Classifier(TrainingAware):
+    """`head(base(preprocessing(images)))`: raw pixels (B, H, W, C), 0..255, in; logits (B, num_classes) out.
+
+    base: a chain of layers and blocks under their published names, (B, H, W, C) -> (B, h, w, c).
+    head: a chain from there to the logits; empty for a model without a top, whose output is then the base's.
+    """
+
+    def __init__(self, *, preprocessing: nnx.Module, base: Chain, head: Chain):
+        self.preprocessing, self.base, self.head = preprocessing, base, head
+
+    def __call__(self, images: jax.Array, train: bool = False, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        x = self.base(self.preprocessing(images), train, rngs=rngs)
+        return self.head(x, train, rngs=rngs)
+
+    def features(
+        self, images: jax.Array, levels: Sequence[str] = (), train: bool = False, *, rngs: nnx.Rngs | None = None
+    ) -> dict[str, jax.Array]:
+        """Outputs of the base's layers named in `levels` (none named: its last), by name. `base.names` lists them."""
+        return self.base.features(self.preprocessing(images), levels or self.base.names[-1:], train, rngs=rngs)
+
+
+def output_shape(base: Chain, input_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Shape of the base's output for pictures of (H, W, C), without the batch; nothing is computed.
+
+    Raises: ConfigError: the pictures are too small, nothing is left of them.
+    """
+    shape = jax.eval_shape(base, jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)).shape[1:]
+    if min(shape) < 1:
+        raise ConfigError(
+            f"pictures of {input_shape[0]}x{input_shape[1]} are too small: the base leaves {shape} of them. Enlarge"
+            f" data.image_size. Received: {input_shape}"
+        )
+    return shape
+
+
+def make_head(
+    in_shape: tuple[int, ...],
+    num_classes: int | None,
+    *,
+    top: Literal["flatten", "average"] = "flatten",
+    hidden: tuple[int, ...] = (),
+    dropout: float = 0.0,
+    dtype: jnp.dtype,
+    rngs: nnx.Rngs,
+) -> Chain:
+    """Flatten or average (h, w, c), dense layers without activation, dropout, a dense layer; num_classes None: none."""
+    if num_classes is None:
+        return Chain()
+    layers: dict[str, nnx.Module] = {}
+    if top == "flatten":
+        layers["flatten"], features = Flatten(), math.prod(in_shape)
+    else:
+        layers["average"], features = GlobalAveragePool(), in_shape[-1]
+    for number, units in enumerate(hidden, start=1):
+        layers[f"hidden{number}"] = Dense(features, units, dtype=dtype, rngs=rngs)
+        features = units
+    if dropout:
+        layers["dropout"] = Dropout(dropout)
+    layers["logits"] = Dense(features, num_classes, dtype=dtype, rngs=rngs)
+    return Chain(**layers)
+
+
+def make_top(
+    base: Chain,
+    input_shape: tuple[int, int, int],
+    num_classes: int | None,
+    *,
+    published: Callable[[tuple[int, ...]], Chain],
+    top: Literal["published", "flatten", "average"],
+    hidden: tuple[int, ...],
+    dropout: float,
+    dtype: jnp.dtype,
+    rngs: nnx.Rngs,
+) -> Chain:
+    """The head that a published model's options ask for; `published` makes the paper's from the base's output shape.
+
+    Raises: ConfigError: pictures too small for the base; hidden or dropout given for a published top.
+    """
+    if num_classes is None:
+        return Chain()
+    shape = output_shape(base, input_shape)
+    if top != "published":
+        return make_head(shape, num_classes, top=top, hidden=hidden, dropout=dropout, dtype=dtype, rngs=rngs)
+    if hidden or dropout:
+        raise ConfigError(
+            "model.options: hidden and dropout need top flatten or average; the published top has its own layers."
+            f" Received: top='published', hidden={hidden}, dropout={dropout}"
+        )
+    return published(shape)
