@@ -19,6 +19,7 @@ from jaxvision.config import (
     Data,
     EarlyStop,
     Evaluation,
+    Group,
     Log,
     Loss,
     Model,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from jaxvision.train.predict import predict
     from jaxvision.train.result import Result, read_result
     from jaxvision.types import Batch
+    from jaxvision.weights import load_keras_weights
 
 # These need JAX, which takes a second to import: they are imported when first asked for (PEP 562).
 _LAZY = {
@@ -47,6 +49,7 @@ _LAZY = {
     "create_model": "jaxvision.models",
     "evaluate": "jaxvision.train.evaluate",
     "fit": "jaxvision.train.fit",
+    "load_keras_weights": "jaxvision.weights",
     "model_names": "jaxvision.models",
     "model_options": "jaxvision.models",
     "predict": "jaxvision.train.predict",
@@ -64,6 +67,7 @@ __all__ = [
     "DataError",
     "EarlyStop",
     "Evaluation",
+    "Group",
     "Log",
     "Loss",
     "Model",
@@ -80,6 +84,7 @@ __all__ = [
     "fit",
     "from_json",
     "list_experiments",
+    "load_keras_weights",
     "load_run",
     "model_names",
     "model_options",

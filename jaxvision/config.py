@@ -93,6 +93,12 @@ class Model:
     """A name from `jaxvision list --all`, or package.module:Class of your own."""
     options: dict[str, Option] = field(default_factory=dict)
     """Keyword options of that model (width, dropout, ...); `jaxvision summary NAME --help` lists them."""
+    weights: str | None = None
+    """Start from imagenet (published weights, fetched once) or a file: Keras' .h5, .weights.h5, .keras; safetensors."""
+    reinit_head: bool = False
+    """With weights: they fill the base, and the head keeps its fresh values (other classes, another head)."""
+    init_from: str | None = None
+    """Start from the best checkpoint of this run folder, whose model must have the same tensors."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,16 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Parameters that learn at a rate of their own."""
+
+    pattern: str
+    """Which: a pattern as in Phase.trainable."""
+    learning_rate_scale: NonNegative
+    """Factor on the phase's learning rate, decay included; the first group that matches counts."""
+
+
+@dataclass(frozen=True)
 class Phase:
     """A stretch of training with one optimizer; a run is one or more of them."""
 
@@ -147,6 +163,15 @@ class Phase:
     """The phase's optimizer, started afresh."""
     schedule: Schedule = Schedule()
     """The phase's learning-rate schedule."""
+    trainable: tuple[str, ...] | None = None
+    """What is trained, the rest is frozen; None: all. Names of layers, blocks, tensors or paths (head, base/block5_*),
+    * matches anything; base[-4:] are the last four layers of the base."""
+    batch_norm: Literal["auto", "frozen", "trained"] = "auto"
+    """Whether BatchNorm trains where trainable says so. auto: not in the base of a phase that freezes anything."""
+    groups: tuple[Group, ...] = ()
+    """Parameters with learning rates of their own."""
+    start: Literal["best", "last"] = "best"
+    """A later phase starts from the best checkpoint of the phase before, or from where that ended (last)."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +239,9 @@ class Run:
     model: Model = field(default_factory=Model)
     phases: tuple[Phase, ...] = (Phase(),)
     loss: Loss = Loss()
+    cache_features: Literal["off", "evaluation", "all"] = "off"
+    """Run a base that stays frozen once over the pictures to validate and test on, or over all, and keep its features
+    on disk: the head is evaluated on them, and with all trained on them too."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type of activations and products; parameters and losses stay float32."""
     conv: Literal["auto", "lax"] = "auto"

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from jaxvision.config import SCHEMA_VERSION, Phase, Run
+from jaxvision.config import SCHEMA_VERSION, Augment, Phase, Run
 from jaxvision.errors import ConfigError, nearest
 
 Document = dict[str, Any]
@@ -160,6 +160,7 @@ def _contradictions(run: Run) -> Iterator[Fault]:
         yield "phases", "a run needs at least one phase. Received: ()"
     for number, phase in enumerate(run.phases):
         yield from ((f"phases.{number}.{path}", text) for path, text in _phase_contradictions(phase))
+    yield from _start_contradictions(run)
     yield from _augment_contradictions(run)
     yield from _selection_contradictions(run)
     if run.log.profile_steps is not None and run.log.profile_steps[0] > run.log.profile_steps[1]:
@@ -183,6 +184,19 @@ def _phase_contradictions(phase: Phase) -> Iterator[Fault]:
         yield "optimizer.momentum", f"belongs to rmsprop and sgd, not {optimizer.name}. Received: {optimizer.momentum}"
     if optimizer.nesterov and (optimizer.name != "sgd" or not optimizer.momentum):
         yield "optimizer.nesterov", "needs optimizer.name 'sgd' and a momentum. Received: True"
+
+
+def _start_contradictions(run: Run) -> Iterator[Fault]:
+    model = run.model
+    if model.weights is not None and model.init_from is not None:
+        yield "model.init_from", f"model.weights is given too ({model.weights!r}). Received: {model.init_from!r}"
+    if model.reinit_head and model.weights is None and model.init_from is None:
+        yield "model.reinit_head", "needs model.weights or model.init_from; all else starts afresh. Received: True"
+    if run.cache_features == "all" and run.augment != Augment():
+        yield "cache_features", "augmented pictures are new ones each time: evaluation it can be. Received: 'all'"
+    if run.cache_features != "off" and any(phase.trainable is None for phase in run.phases):
+        received = f"Received: {run.cache_features!r}"
+        yield "cache_features", f"needs a frozen base: set phases.N.trainable to head. {received}"
 
 
 def _augment_contradictions(run: Run) -> Iterator[Fault]:

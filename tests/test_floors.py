@@ -12,10 +12,10 @@ FLOORS: dict[str, int] = {
     "errors": 0, "config": 0, "types": 0, "serialize": 0, "experiments": 0, "importing": 0, "cachedir": 0, "cores": 0,
     "nn": 1, "augment": 1, "figures": 1,
     "data": 2,
-    "models": 3,
+    "models": 3, "weights": 3,
     "train.losses": 4, "train.metrics": 4, "train.task": 4, "train.optimizer": 4, "train.state": 4, "train.step": 4,
     "train": 5,
-    "report": 6, "bench": 6,
+    "report": 6, "bench": 6, "export": 6,
     "cli": 7, "__main__": 7,
 }  # fmt: skip
 NEVER_MEET = {("data", "models"), ("models", "data")}

@@ -80,7 +80,7 @@ def test_padding_does_not_count():
     _train_step, eval_step, state = build(RUN)
     batch = a_batch()
     padded = jax.tree.map(lambda x: np.concatenate([x, np.zeros_like(x[:2])]), batch)
-    counted = [eval_step(state.params, state.stats, Totals.zero(), b).compute() for b in (batch, padded)]
+    counted = [eval_step(state.variables, Totals.zero(), b).compute() for b in (batch, padded)]
     assert counted[0] == pytest.approx(counted[1], rel=1e-6)
     same(after_steps(RUN, batch)[0].params, after_steps(RUN, padded)[0].params, rtol=1e-5, atol=1e-7)
 
@@ -88,10 +88,10 @@ def test_padding_does_not_count():
 def test_totals_over_batches_are_those_of_the_whole():
     _, eval_step, state = build(RUN)
     batch = a_batch()
-    whole = eval_step(state.params, state.stats, Totals.zero(), batch)
+    whole = eval_step(state.variables, Totals.zero(), batch)
     parts = Totals.zero()
     for part in (jax.tree.map(lambda x: x[:4], batch), jax.tree.map(lambda x: x[4:], batch)):
-        parts = eval_step(state.params, state.stats, parts, part)
+        parts = eval_step(state.variables, parts, part)
     assert whole.compute() == pytest.approx(parts.compute(), rel=1e-6)
     assert float(parts.examples) == 6
 

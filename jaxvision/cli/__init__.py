@@ -37,6 +37,13 @@ COMMANDS = {
     "preview": Command("jaxvision.cli.look:preview_command", "NAME", "draw nine augmented versions of one picture"),
     "prepare": Command("jaxvision.cli.prepare:prepare_command", "WHAT ...", "make a dataset from what was downloaded"),
     "check": Command("jaxvision.cli.prepare:check_command", "DATA", "read every picture; list each bad file and why"),
+    "extract": Command(
+        "jaxvision.cli.extract:extract_command", "RUN_OR_MODEL DATA --out FILE", "features of pictures, as .npz"
+    ),
+    "export": Command(
+        "jaxvision.cli.export:export_command", "RUN --to FORMAT --out PATH", "a model for other programs"
+    ),
+    "weights": Command("jaxvision.cli.weights:weights_command", "WHAT ...", "fetch, check, convert weights; to Keras"),
     "results": Command("jaxvision.cli.use:results_command", "RUN... --out FILE", "gather finished runs into one file"),
     "bench": Command("jaxvision.cli.bench:bench_command", "WHAT ...", "measure speed: peers, conv, input, ceiling"),
 }

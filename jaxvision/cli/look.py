@@ -49,11 +49,14 @@ class SummaryArguments(RunArguments):
     """Height, width and channels of the pictures; otherwise those of the experiment's data."""
     num_classes: int | None = None
     """Number of classes; otherwise that of the experiment's data."""
+    phase: int = 0
+    """Of a run that freezes layers: mark what this phase trains."""
 
 
 def summary_command(argv: list[str]) -> None:
     """jaxvision summary NAME [--field value ...]"""
     from jaxvision.models import abstract_model, summarize
+    from jaxvision.train.freeze import select
     from jaxvision.train.task import make_task
 
     arguments = parse_run("summary", SummaryArguments, argv, find=_run_or_model)
@@ -67,7 +70,11 @@ def summary_command(argv: list[str]) -> None:
         shape, classes = _shape_and_classes(run)
         input_shape, num_classes = input_shape or shape, num_classes or classes
     outputs = make_task(run, num_classes).num_outputs
-    print(summarize(abstract_model(run.model.name, input_shape, outputs, **run.model.options), input_shape))
+    if not 0 <= arguments.phase < len(run.phases):
+        raise ConfigError(f"--phase: the run has phases 0 to {len(run.phases) - 1}. Received: {arguments.phase}")
+    model = abstract_model(run.model.name, input_shape, outputs, **run.model.options)
+    trained = select(model, run.phases[arguments.phase], where=f"phases.{arguments.phase}.trainable")
+    print(summarize(model, input_shape, trainable=trained))
 
 
 def _run_or_model(name: str) -> Run:

@@ -27,8 +27,6 @@ class RunArguments:
     run: Run
 
 
-MODEL_NAME = "A name from `jaxvision list --all`, or package.module:Class of your own."
-
 Arguments = TypeVar("Arguments", bound=RunArguments)
 
 
@@ -50,7 +48,8 @@ def parse_run(
     default = _as_flags(arguments, run, flag_value(flags, "--model.name") or run.model.name)
     parsed = tyro.cli(type(default), default=default, args=flags, prog=f"jaxvision {command} {name}")
     values = _shallow(parsed.run)
-    values["model"] = Model(values["model"].name, _shallow(values["model"].options))
+    settings = _shallow(values["model"])
+    values["model"] = Model(**{**settings, "options": _shallow(settings["options"])})
     return arguments(**{**_shallow(parsed), "run": check(Run(**values), where=name)})
 
 
@@ -78,14 +77,13 @@ def _as_flags(arguments: type[Arguments], run: Run, model: str) -> Any:
     values = {k: float(v) if type(defaults.get(k)) is float and type(v) is int else v for k, v in values.items()}
     types = [(option, _flag_type(kinds.get(option, Any), value)) for option, value in values.items()]
     options_type = make_dataclass("Options", types, frozen=True)
-    model_type = make_dataclass(
-        "ModelFlags", [("name", Annotated[str, tyro.conf.arg(help=MODEL_NAME)]), ("options", options_type)], frozen=True
-    )
+    model_type = make_dataclass("ModelFlags", [("options", options_type)], bases=(Model,), frozen=True, kw_only=True)
+    settings = {**_shallow(run.model), "name": model, "options": options_type(**values)}
     run_type = make_dataclass("Flags", [("model", model_type)], bases=(RunFlags,), frozen=True, kw_only=True)
     flags = Annotated[run_type, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]  # type: ignore[valid-type]
     typed = make_dataclass(arguments.__name__, [("run", flags)], bases=(arguments,), frozen=True, kw_only=True)
     typed.__doc__ = arguments.__doc__
-    return typed(run=run_type(**{**_shallow(run), "model": model_type(model, options_type(**values))}))
+    return typed(run=run_type(**{**_shallow(run), "model": model_type(**settings)}))
 
 
 def _flag_type(annotation: Any, default: Option) -> Any:

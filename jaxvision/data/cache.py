@@ -25,13 +25,13 @@ SAMPLES = 64
 """Files of which some bytes go into the key: without compression, names, sizes and times alone may agree by chance."""
 
 
-def open_cache(data: config.Data) -> Cache | None:
-    """The cache in the folder `data.cache`, or in the user's (`cachedir.cache_folder`); None where it is off."""
+def open_cache(data: config.Data, kind: str = "decoded") -> Cache | None:
+    """The cache in the folder `data.cache`, or in the user's for this kind (`cachedir.cache_folder`); None: off."""
     if data.cache == "off":
         return None
-    folder = cache_folder("decoded") if data.cache is None else Path(data.cache).expanduser().absolute()
+    folder = cache_folder(kind) if data.cache is None else Path(data.cache).expanduser().absolute()
     if folder is None:
-        store.warn_unusable(Path("decoded"), "no home folder is known")
+        store.warn_unusable(Path(kind), "no home folder is known")
         return None
     return Cache(folder, data.cache_mb * 2**20)
 
@@ -44,7 +44,7 @@ def cached(part: FilePart | SequentialPart) -> ArrayPart | None:
     the whole. For a smaller one that would decode more than is used: it is decoded alone, in each run.
     """
     whole = part.whole or part
-    if part.cache is None or (identity := _identity(whole)) is None:
+    if part.cache is None or (identity := picture_identity(whole)) is None:
         return None
     key = _key(identity)
     entry = store.find(part.cache, key)
@@ -80,7 +80,8 @@ def _keep(cache: Cache, key: str, part: FilePart | SequentialPart) -> store.Entr
     )
 
 
-def _identity(part: FilePart | SequentialPart) -> str | None:
+def picture_identity(part: FilePart | SequentialPart) -> str | None:
+    """What decides the part's decoded pictures, besides the decoder; None where that is not known."""
     if isinstance(part, SequentialPart):
         return part.identity
     root = os.path.commonpath({os.path.dirname(path) for path in part.paths})

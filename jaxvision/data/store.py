@@ -75,6 +75,7 @@ def keep(
     dtype: np.dtype,
     target: np.ndarray | None,
     source: str,
+    what: str = "decoded pictures",
 ) -> Entry | None:
     """Write a new entry from batches that together have `shape`, never holding more than one of them.
 
@@ -88,7 +89,7 @@ def keep(
         cache.folder.mkdir(parents=True, exist_ok=True)
         if not _make_room(cache, size):
             print(
-                f"{source}: {shape[0]:,} decoded pictures are not kept: {megabytes} are more than data.cache_mb leaves",
+                f"{source}: {what} are not kept: {megabytes} are more than data.cache_mb leaves",
                 file=sys.stderr,
             )
             return None
@@ -118,7 +119,7 @@ def keep(
         return None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    print(f"decoded {shape[0]:,} pictures into {cache.folder / key} ({megabytes})", file=sys.stderr)
+    print(f"{source}: {what} of {shape[0]:,} examples kept in {cache.folder / key} ({megabytes})", file=sys.stderr)
     return find(cache, key)
 
 

@@ -84,6 +84,16 @@ def make_head(
     return Chain(**layers)
 
 
+def average_top(num_classes: int | None, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Callable[[tuple[int, ...]], Chain]:
+    """The top of most published models, for `make_top`: the mean over the picture, and a dense layer."""
+
+    def published(shape: tuple[int, ...]) -> Chain:
+        assert num_classes is not None
+        return Chain(avg_pool=GlobalAveragePool(), predictions=Dense(shape[-1], num_classes, dtype=dtype, rngs=rngs))
+
+    return published
+
+
 def make_top(
     base: Chain,
     input_shape: tuple[int, int, int],

@@ -13,7 +13,12 @@ from jaxvision.errors import ConfigError, nearest
 from jaxvision.importing import import_attribute
 from jaxvision.models.convnet import ConvNet
 from jaxvision.models.dense import DenseBaseline
+from jaxvision.models.densenet import DenseNet
+from jaxvision.models.efficientnet import EfficientNet
+from jaxvision.models.mobilenet import MobileNetV2
+from jaxvision.models.resnet import ResNet
 from jaxvision.models.vgg import VGG
+from jaxvision.models.xception import Xception
 from jaxvision.nn.conv import Lowering, set_lowering
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
@@ -23,6 +28,11 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
     "convnet-dogs-vs-cats": partial(ConvNet, features=(32, 64, 128, 256, 256)),
     "vgg16": VGG,
     "vgg19": partial(VGG, convs=(2, 2, 4, 4, 4)),
+    "resnet50": ResNet,
+    "xception": Xception,
+    "mobilenetv2": MobileNetV2,
+    "efficientnetb0": EfficientNet,
+    "densenet121": DenseNet,
 }
 """Name -> builder(input_shape, num_classes, *, dtype, rngs, **options) -> model."""
 
@@ -33,6 +43,11 @@ BOOK_INPUTS: dict[str, tuple[tuple[int, int, int], int]] = {
     "convnet-dogs-vs-cats": ((180, 180, 3), 2),
     "vgg16": ((224, 224, 3), 1000),
     "vgg19": ((224, 224, 3), 1000),
+    "resnet50": ((224, 224, 3), 1000),
+    "xception": ((299, 299, 3), 1000),
+    "mobilenetv2": ((224, 224, 3), 1000),
+    "efficientnetb0": ((224, 224, 3), 1000),
+    "densenet121": ((224, 224, 3), 1000),
 }
 """Input shape and number of classes the book uses a model with; summaries are shown for these by default."""
 

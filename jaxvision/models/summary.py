@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from flax import nnx
 from jaxvision.nn import Chain
 
 Path = tuple[Any, ...]
+Trainable = Callable[[Any, Any], bool]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """Layers in the order they run. Trainable parameters are `nnx.Param`s; frozen ones are stored statistics."""
+    """Layers in the order they run. Frozen parameters are stored statistics and what `summarize` was told is frozen."""
 
     model: str
     input_shape: tuple[int, ...]
@@ -67,9 +68,11 @@ def _shape_text(shape: tuple[int, ...]) -> str:
     return "(" + ", ".join(("batch", *map(str, shape))) + ")"
 
 
-def summarize(model: nnx.Module, input_shape: tuple[int, ...]) -> Summary:
+def summarize(model: nnx.Module, input_shape: tuple[int, ...], *, trainable: Trainable | None = None) -> Summary:
     """Table of `model` for inputs of `input_shape`, (H, W, C) without the batch. `model` may be abstract
     (`nnx.eval_shape`): shapes are inferred, nothing runs.
+
+    trainable: NNX filter of the parameters that are trained, such as `jaxvision.train.freeze.select` gives; None: all.
     """
     graphdef, state = nnx.split(model)
     outputs: list[tuple[Path, tuple[int, ...]]] = []
@@ -87,11 +90,9 @@ def summarize(model: nnx.Module, input_shape: tuple[int, ...]) -> Summary:
             continue  # a container: its layers have rows of their own
         if isinstance(modules[path], Chain):
             continue  # a container of nothing: a model without a head
-        trainable, frozen = _count(modules[path])
-        rows.append(
-            LayerRow("/".join(map(str, path)), type(modules[path]).__name__, tuple(shape[1:]), trainable, frozen)
-        )
-    return Summary(type(model).__name__, tuple(input_shape), tuple(rows), *_count(model))
+        counts = _count(modules[path], path, trainable)
+        rows.append(LayerRow("/".join(map(str, path)), type(modules[path]).__name__, tuple(shape[1:]), *counts))
+    return Summary(type(model).__name__, tuple(input_shape), tuple(rows), *_count(model, (), trainable))
 
 
 @contextlib.contextmanager
@@ -121,12 +122,12 @@ def _recorded_calls(model: nnx.Module, outputs: list[tuple[Path, tuple[int, ...]
             kind.__call__ = original  # type: ignore[method-assign]
 
 
-def _count(module: nnx.Module) -> tuple[int, int]:
-    """Numbers in parameters, and in other stored values (BatchNorm statistics); random-number state is neither."""
-    trainable = frozen = 0
-    for _, variable in nnx.to_flat_state(nnx.state(module)):
-        if isinstance(variable, nnx.Param):
-            trainable += math.prod(variable.shape)
+def _count(module: nnx.Module, path: Path, trainable: Trainable | None) -> tuple[int, int]:
+    """Numbers in trained parameters, and in other stored values; random-number state is neither."""
+    trained = frozen = 0
+    for below, variable in nnx.to_flat_state(nnx.state(module)):
+        if isinstance(variable, nnx.Param) and (trainable is None or trainable((*path, *below), variable)):
+            trained += math.prod(variable.shape)
         elif not isinstance(variable, nnx.RngState):
             frozen += math.prod(variable.shape)
-    return trainable, frozen
+    return trained, frozen

@@ -1,24 +1,33 @@
 """Layers. One idea per file; every model of ours is built from these."""
 
+from jaxvision.nn.activation import Activation
 from jaxvision.nn.chain import Chain, TrainingAware
 from jaxvision.nn.conv import Conv, conv2d, conv_transpose2d
 from jaxvision.nn.dense import Dense, Flatten
+from jaxvision.nn.depthwise import DepthwiseConv, SeparableConv
 from jaxvision.nn.dropout import Dropout
-from jaxvision.nn.pooling import AveragePool, GlobalAveragePool, MaxPool, average_pool, max_pool
+from jaxvision.nn.norm import BatchNorm, Normalization
+from jaxvision.nn.pooling import AveragePool, GlobalAveragePool, MaxPool, ZeroPad, average_pool, max_pool
 from jaxvision.nn.rescaling import BgrMinusMean, Rescaling
 
 __all__ = [
+    "Activation",
     "AveragePool",
+    "BatchNorm",
     "BgrMinusMean",
     "Chain",
     "Conv",
     "Dense",
+    "DepthwiseConv",
     "Dropout",
     "Flatten",
     "GlobalAveragePool",
     "MaxPool",
+    "Normalization",
     "Rescaling",
+    "SeparableConv",
     "TrainingAware",
+    "ZeroPad",
     "average_pool",
     "conv2d",
     "conv_transpose2d",

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxvision.nn.activation import Activation, linear
+from jaxvision.nn.activation import ActivationFunction, linear
 from jaxvision.nn.conv_primitive import conv_p, input_gradient_p
 from jaxvision.nn.dtypes import in_dtype
+from jaxvision.nn.initializers import GLOROT_UNIFORM, Initializer
 from jaxvision.nn.window import Pads, Size, Window, compiler_conv, compiler_input_gradient
 
 Padding = Literal["VALID", "SAME"]
@@ -109,8 +110,9 @@ def _window(x_size: Size, kernel: Size, strides: Size, padding: Padding | Pads, 
 class Conv(nnx.Module):
     """2-D convolution with bias and activation: `activation(conv2d(x, kernel) + bias)`.
 
-    Kernel (kh, kw, in, out) glorot-uniform, bias (out,) zero, both float32, as Keras' Conv2D. `dtype` is the type of
-    the computation and of the output. `set_lowering` chooses how a whole model convolves.
+    Kernel (kh, kw, in / groups, out) glorot-uniform, bias (out,) zero, both float32, as Keras' Conv2D. padding,
+    dilation and groups as in `conv2d`. `dtype` is the type of the computation and of the output. `set_lowering`
+    chooses how a whole model convolves.
     """
 
     def __init__(
@@ -120,21 +122,37 @@ class Conv(nnx.Module):
         kernel_size: int = 3,
         *,
         strides: int = 1,
-        padding: Padding = "VALID",
+        padding: Padding | Pads = "VALID",
+        dilation: int = 1,
+        groups: int = 1,
         use_bias: bool = True,
-        activation: Activation = linear,
+        activation: ActivationFunction = linear,
+        kernel_init: Initializer = GLOROT_UNIFORM,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        shape = (kernel_size, kernel_size, in_features, out_features)
-        self.kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape, jnp.float32))
+        shape = (kernel_size, kernel_size, in_features // groups, out_features)
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros((out_features,), jnp.float32)) if use_bias else None
-        self.strides, self.padding, self.activation = (strides, strides), padding, activation
-        self.dtype, self.lowering = dtype, DEFAULT_LOWERING
+        self.strides, self.padding, self.dilation, self.groups = (
+            (strides, strides),
+            padding,
+            (dilation, dilation),
+            groups,
+        )
+        self.activation, self.dtype, self.lowering = activation, dtype, DEFAULT_LOWERING
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x, kernel = in_dtype(self.dtype, x, self.kernel)
-        x = conv2d(x, kernel, strides=self.strides, padding=self.padding, lowering=self.lowering)
+        x = conv2d(
+            x,
+            kernel,
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            lowering=self.lowering,
+        )
         if self.bias is not None:
             x = x + in_dtype(self.dtype, self.bias)[None, None, None, :]
         return self.activation(x)

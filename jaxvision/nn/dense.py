@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxvision.nn.activation import Activation, linear
+from jaxvision.nn.activation import ActivationFunction, linear
 from jaxvision.nn.dtypes import in_dtype
+from jaxvision.nn.initializers import GLOROT_UNIFORM, Initializer
 
 
 class Flatten(nnx.Module):
@@ -23,12 +24,13 @@ class Dense(nnx.Module):
         in_features: int,
         out_features: int,
         *,
-        activation: Activation = linear,
+        activation: ActivationFunction = linear,
+        kernel_init: Initializer = GLOROT_UNIFORM,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         shape = (in_features, out_features)
-        self.kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape, jnp.float32))
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros((out_features,), jnp.float32))
         self.activation, self.dtype = activation, dtype
 

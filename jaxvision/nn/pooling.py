@@ -116,3 +116,13 @@ class GlobalAveragePool(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return jnp.mean(x, axis=(1, 2), dtype=jnp.float32).astype(x.dtype)
+
+
+class ZeroPad(nnx.Module):
+    """So many rows and columns of zeros on each side of a picture: (B, H, W, C) -> (B, H + 2n, W + 2n, C)."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return jnp.pad(x, ((0, 0), (self.size, self.size), (self.size, self.size), (0, 0)))

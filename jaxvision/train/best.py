@@ -14,6 +14,10 @@ class BestMetric:
         self._best = self._best_to_beat = -math.inf
         self._epochs_waited = 0
 
+    def value(self, metrics: dict[str, float]) -> float | None:
+        """The monitored metric; None without a monitor."""
+        return None if self._monitor is None else metrics[self._monitor]
+
     def is_improved(self, metrics: dict[str, float]) -> bool:
         """Whether these metrics beat all before them; equal values do not, so the earliest of equals is kept."""
         if self._monitor is None:

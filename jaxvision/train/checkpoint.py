@@ -1,9 +1,10 @@
-"""A run's best checkpoint on disk: the whole model with all that is needed to use it. Orbax writes the arrays."""
+"""A run's best checkpoints on disk, one for each phase: whole models with all that is needed to use them."""
 
 import dataclasses
 import json
 import os
-from typing import Any, Self
+from collections.abc import Iterable
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,6 @@ from jaxvision.config import Run
 from jaxvision.errors import RunFolderError
 from jaxvision.models import abstract_model, create_model
 from jaxvision.serialize import from_json, to_json
-from jaxvision.train.state import partition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,39 +44,63 @@ class ModelCard:
 
 @dataclasses.dataclass(frozen=True)
 class RestoredRun:
-    """A trained model and its card. `step` is the training step the checkpoint was taken at."""
+    """A trained model and its card. `step`: of training, when the checkpoint was taken; `phase`: which it was in."""
 
     model: nnx.Module
     card: ModelCard
     step: int
+    phase: int
 
 
-class BestCheckpoint:
-    """Keeps the one checkpoint that is the run's result; a new one replaces the old only once it is written whole."""
+class Saved(NamedTuple):
+    """A checkpoint: phase it was taken in, value of the monitored metric (None: the latest is the best), step."""
+
+    phase: int
+    value: float | None
+    step: int
+
+
+class BestCheckpoints:
+    """Keeps each phase's best checkpoint; a new one replaces the old only once it is written whole.
+
+    Orbax writes the arrays.
+    """
 
     def __init__(self, run_dir: epath.PathLike, card: ModelCard):
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(max_to_keep=None, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(_folder(run_dir), options=options)
         self._card = card
+        self._of_phase: dict[int, Saved] = {}
 
-    def save(self, step: int, params: nnx.State, stats: nnx.State) -> None:
-        """Writes the model as it is after training step `step`."""
-        document = {**dataclasses.asdict(self._card), "run": json.loads(to_json(self._card.run))}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardSave(_pure(params, stats)), card=ocp.args.JsonSave(document)
-            ),
-        )
+    def save(self, saved: Saved, variables: nnx.State) -> None:
+        """Writes the model as it is after training step `saved.step`: the best so far of its phase."""
+        document = {
+            **dataclasses.asdict(self._card),
+            "run": json.loads(to_json(self._card.run)),
+            "saved": saved._asdict(),
+        }
+        arrays = ocp.args.StandardSave(nnx.to_pure_dict(variables))
+        self._manager.save(saved.step, args=ocp.args.Composite(model=arrays, card=ocp.args.JsonSave(document)))
+        if saved.phase in self._of_phase:
+            self._manager.delete(self._of_phase[saved.phase].step)
+        self._of_phase[saved.phase] = saved
+
+    def of_phase(self, phase: int) -> Saved | None:
+        """The checkpoint kept of a phase; None before the first."""
+        return self._of_phase.get(phase)
 
     @property
-    def step(self) -> int | None:
-        """The training step of the checkpoint that is kept; None before the first."""
-        return self._manager.latest_step()
+    def best(self) -> Saved | None:
+        """The best of all phases: the run's result. None before the first."""
+        return _best(self._of_phase.values(), self._card.run)
+
+    def restore(self, phase: int, like: nnx.State) -> nnx.State:
+        """All variables of the model as they were at the best of a phase, into a state such as `like`."""
+        return _restore_variables(self._manager, self._of_phase[phase].step, like)
 
     def describe(self) -> str:
         """Which step is kept, in words."""
-        return "none was saved yet" if self.step is None else f"step {self.step} in {self._manager.directory}"
+        return "none was saved yet" if self.best is None else f"step {self.best.step} in {self._manager.directory}"
 
     def __enter__(self) -> Self:
         return self
@@ -85,40 +109,60 @@ class BestCheckpoint:
         self._manager.close()
 
 
-def restore_best(run_dir: str | os.PathLike[str]) -> RestoredRun:
-    """The best checkpoint of a run as a model ready for `model(images)`. Needs neither the data nor TensorFlow.
+def restore_best(run_dir: str | os.PathLike[str], *, phase: int | None = None) -> RestoredRun:
+    """The best checkpoint of a run, or of one of its phases (counted from 0), as a model ready for `model(images)`.
+
+    Needs neither the data nor TensorFlow.
 
     Raises:
-      RunFolderError: no run folder, or no checkpoint in it yet.
+      RunFolderError: no run folder, or no checkpoint (of that phase) in it yet.
     """
     folder = _folder(run_dir)
     if not folder.is_dir():
         raise RunFolderError(f"{os.fspath(run_dir)}: not a run folder (no checkpoints/ in it). Give runs/NAME.")
     with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(create=False)) as manager:
-        step = manager.latest_step()
-        if step is None:
+        cards = {
+            step: manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card
+            for step in manager.all_steps()
+        }
+        kept = [Saved(**card["saved"]) for card in cards.values()]
+        if not kept:
             raise RunFolderError(f"{folder}: no finished checkpoint in it; the run has not saved one yet.")
-        document = manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card
+        step, document = next(iter(cards.items()))
+        run = from_json(json.dumps(document["run"]), where=f"{folder}/{step}/card")
+        best = _best([saved for saved in kept if phase in (None, saved.phase)], run)
+        if best is None:
+            raise RunFolderError(
+                f"{folder}: no checkpoint of phase {phase} in it, only of {sorted({saved.phase for saved in kept})}."
+            )
         card = ModelCard(
-            run=from_json(json.dumps(document["run"]), where=f"{folder}/{step}/card"),
+            run=run,
             class_names=tuple(document["class_names"]),
             image_shape=tuple(document["image_shape"]),
             num_outputs=document["num_outputs"],
         )
-        model = card.build(abstract=True)
-        graph, params, stats = partition(model)
-        # On the first device of this machine, whatever the run was trained on.
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        template = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), _pure(params, stats))
-        saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(template))).model
-    nnx.replace_by_pure_dict(params, saved["params"])
-    nnx.replace_by_pure_dict(stats, saved["stats"])
-    return RestoredRun(nnx.merge(graph, params, stats), card, step)
+        graph, variables = nnx.split(card.build(abstract=True))
+        model = nnx.merge(graph, _restore_variables(manager, best.step, variables))
+    return RestoredRun(model, card, best.step, best.phase)
+
+
+def _best(saved: Iterable[Saved], run: Run) -> Saved | None:
+    """The best value; the latest where there are no values, and the earliest of equal ones."""
+    sign = 1 if run.checkpoint.direction == "max" else -1
+    ranked = sorted(saved, key=lambda s: s.step if s.value is None else -s.step)
+    return max(ranked, key=lambda s: s.step if s.value is None else sign * s.value, default=None)
+
+
+def _restore_variables(manager: ocp.CheckpointManager, step: int, like: nnx.State) -> nnx.State:
+    # On the first device of this machine, whatever the run was trained on.
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    pure = nnx.to_pure_dict(like)
+    template = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), pure)
+    saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(template))).model
+    restored = jax.tree.map(lambda leaf: leaf, like)
+    nnx.replace_by_pure_dict(restored, saved)
+    return restored
 
 
 def _folder(run_dir: epath.PathLike) -> epath.Path:
     return epath.Path(os.fspath(run_dir)).resolve() / "checkpoints"
-
-
-def _pure(params: nnx.State, stats: nnx.State) -> dict[str, Any]:
-    return {"params": nnx.to_pure_dict(params), "stats": nnx.to_pure_dict(stats)}

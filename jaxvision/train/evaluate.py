@@ -10,16 +10,15 @@ from jaxvision.data import Dataset, Feed, open_dataset, open_feed
 from jaxvision.errors import ConfigError, DataError
 from jaxvision.train.checkpoint import ModelCard, restore_best
 from jaxvision.train.metrics import Totals
-from jaxvision.train.state import partition
 from jaxvision.train.step import EvalStep, make_eval_step
 from jaxvision.train.task import make_task
 
 
-def evaluate_feed(eval_step: EvalStep, params: nnx.State, stats: nnx.State, feed: Feed) -> dict[str, float]:
+def evaluate_feed(eval_step: EvalStep, variables: nnx.State, feed: Feed) -> dict[str, float]:
     """{"loss": ..., "accuracy": ...} over all of the feed's examples."""
     totals = Totals.zero()
     for batch in feed.batches(epoch=0):
-        totals = eval_step(params, stats, totals, batch)
+        totals = eval_step(variables, totals, batch)
     return totals.compute()
 
 
@@ -53,7 +52,7 @@ def evaluate(run_dir: str | os.PathLike[str], *, part: str = "test", data: Any =
         there = ", ".join(name for name, value in parts.items() if value is not None)
         raise ConfigError(f"part: this data has no part {part!r} to evaluate on. It has: {there}.")
     _require_same(dataset, restored.card)
-    graph, params, stats = partition(restored.model)
+    graph, variables = nnx.split(restored.model)
     feed = open_feed(
         chosen,
         batch_size=run.evaluation.batch_size or settings.batch_size,
@@ -61,7 +60,7 @@ def evaluate(run_dir: str | os.PathLike[str], *, part: str = "test", data: Any =
         residence=settings.residence,
         resident_mb=settings.resident_mb,
     )
-    return evaluate_feed(make_eval_step(graph, make_task(run, len(dataset.class_names))), params, stats, feed)
+    return evaluate_feed(make_eval_step(graph, make_task(run, len(dataset.class_names))), variables, feed)
 
 
 def _require_same(dataset: Dataset, card: ModelCard) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+from flax import nnx
 
 from jaxvision.config import Run
 from jaxvision.data import Dataset, Feed, open_dataset, open_feed
@@ -14,16 +15,19 @@ from jaxvision.data.parts import Part
 from jaxvision.errors import ConfigError, DataError, nearest
 from jaxvision.figures.curves import draw_curves
 from jaxvision.serialize import check
-from jaxvision.train.checkpoint import BestCheckpoint, ModelCard, restore_best
+from jaxvision.train.checkpoint import BestCheckpoints, ModelCard, restore_best
 from jaxvision.train.compilation import keep_compiled
 from jaxvision.train.evaluate import evaluate_feed
+from jaxvision.train.features import with_features
 from jaxvision.train.folder import new_run_folder, read_metrics, require_free, write_config, write_environment
+from jaxvision.train.freeze import only_in, scale_groups, select
+from jaxvision.train.initial import load_initial_weights
 from jaxvision.train.log import RunLog, require_wandb
 from jaxvision.train.loop import Training
 from jaxvision.train.memory import keep_memory
 from jaxvision.train.metrics import METRIC_NAMES
-from jaxvision.train.result import Result, write_result
-from jaxvision.train.state import partition
+from jaxvision.train.result import PhaseResult, Result, write_result
+from jaxvision.train.step import from_features, from_pictures
 from jaxvision.train.task import make_task
 
 
@@ -67,6 +71,9 @@ def fit(
     task = make_task(run, len(dataset.class_names))
     card = ModelCard(run, dataset.class_names, dataset.image_shape, task.num_outputs)
     model = card.build()
+    load_initial_weights(model, run)
+    _check_phases(run, model)
+    dataset = with_features(dataset, model, run, progress=progress)
     # Opened before the folder is made: resident pictures are decoded here, and a broken one must leave nothing behind.
     train_feed = _feed(dataset.train, run, training=True)
     validation_feed = None if dataset.validation is None else _feed(dataset.validation, run)
@@ -77,9 +84,9 @@ def fit(
     folder = new_run_folder(run.name, run_dir)
     write_config(folder, run)
     write_environment(folder, run, fingerprint=dataset.fingerprint)
-    checkpoint = BestCheckpoint(folder, card)
+    checkpoints = BestCheckpoints(folder, card)
     try:
-        with checkpoint, RunLog(folder, run, total_steps=total_steps, progress=progress, started=started) as log:
+        with checkpoints, RunLog(folder, run, total_steps=total_steps, progress=progress, started=started) as log:
             training = Training(
                 run,
                 model=model,
@@ -87,36 +94,40 @@ def fit(
                 num_classes=len(dataset.class_names),
                 train_feed=train_feed,
                 validation_feed=validation_feed,
-                checkpoint=checkpoint,
+                checkpoints=checkpoints,
                 log=log,
+                forward=from_features if run.cache_features == "all" else from_pictures,
+                eval_forward=from_pictures if run.cache_features == "off" else from_features,
             )
             stop_reason = training.train()
     except DataError:
         # A broken picture in a streamed dataset; a folder without a checkpoint is of no use to anyone.
-        if checkpoint.step is None:
+        if checkpoints.best is None:
             folder.rmtree()
         raise
     finally:
         records = read_metrics(folder) if folder.exists() else []
         if records:
-            draw_curves(records, folder / "curves.png", run.name, best_step=checkpoint.step)
+            best_step = None if checkpoints.best is None else checkpoints.best.step
+            draw_curves(records, folder / "curves.png", run.name, best_step=best_step)
 
     best = restore_best(folder)
-    _, params, stats = partition(best.model)
+    variables = nnx.state(best.model)
 
     def test(feed: Feed | None) -> dict[str, float] | None:
-        return None if feed is None else evaluate_feed(training.eval_step, params, stats, feed)
+        return None if feed is None else evaluate_feed(training.eval_step, variables, feed)
 
-    at_best = next(record for record in records if record["step"] >= best.step and "train/loss" in record)
+    epochs = [record for record in records if "train/loss" in record]
+    at_best = next(record for record in epochs if record["step"] >= best.step)
     result = Result(
         name=run.name,
         seed=run.seed,
         steps=training.step,
         epochs=training.epochs,
-        best_epoch=at_best["epoch"] + sum(phase.epochs for phase in run.phases[: at_best["phase"]]),
+        best_epoch=epochs.index(at_best) + 1,
         best_step=best.step,
         stop_reason=stop_reason,
-        parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(nnx.state(best.model, nnx.Param))),
         train={name.removeprefix("train/"): value for name, value in at_best.items() if name.startswith("train/")},
         validation=test(validation_feed),
         test=test(test_feed),
@@ -125,9 +136,29 @@ def fit(
         image_shape=dataset.image_shape,
         fingerprint=dataset.fingerprint,
         run_dir=str(folder),
+        phases=tuple(_phase_result(number, epochs, checkpoints) for number in range(len(run.phases))),
     )
     write_result(folder, result)
     return result
+
+
+def _phase_result(number: int, epochs: list[dict[str, Any]], checkpoints: BestCheckpoints) -> PhaseResult:
+    saved = checkpoints.of_phase(number)
+    assert saved is not None
+    count = sum(record["phase"] == number for record in epochs)
+    return PhaseResult(epochs=count, best_step=saved.step, best_value=saved.value)
+
+
+def _check_phases(run: Run, model: nnx.Module) -> None:
+    """Whether the model has what the phases train, before anything is written."""
+    for number, phase in enumerate(run.phases):
+        selection = select(model, phase, where=f"phases.{number}.trainable")
+        scale_groups(model, phase.groups, where=f"phases.{number}.groups")
+        if run.cache_features != "off" and not only_in(selection, "head"):
+            raise ConfigError(
+                "cache_features: features can be kept only where the base is frozen in every phase. Set"
+                f" phases.{number}.trainable to head. Received: {phase.trainable}"
+            )
 
 
 def _feed(part: Part, run: Run, *, training: bool = False) -> Feed:

@@ -139,9 +139,17 @@ class RunLog:
         self.seconds_to_first_step = time.perf_counter() - self._started
         self._console.print(f"first step done {self.seconds_to_first_step:.1f} s after the start")
 
-    def new_phase(self) -> None:
-        """To be called before a phase: its step is another program, whose compilation is not to be timed."""
+    def new_phase(self, number: int, trained: Any, rest: Any) -> None:
+        """To be called before a phase: its step is another program, whose compilation is not to be timed.
+
+        trained, rest: pytrees of the model's variables that the phase trains, and of all others.
+        """
         self._compiled.clear()
+        if self._run.phases[number].trainable is not None:
+            (tensors, values), (_, others) = (_count(tree) for tree in (trained, rest))
+            self._console.print(
+                f"phase {number + 1} trains {tensors} tensors: {values:,} of the model's {values + others:,} numbers"
+            )
 
     @contextmanager
     def not_training(self) -> Iterator[None]:
@@ -224,6 +232,11 @@ class RunLog:
         if self.images_per_second is not None:
             parts.append(per_second(self.images_per_second))
         return "  ".join(parts)
+
+
+def _count(tree: Any) -> tuple[int, int]:
+    leaves = jax.tree.leaves(tree)
+    return len(leaves), sum(leaf.size for leaf in leaves)
 
 
 def _telling(losses: jax.Array) -> float:

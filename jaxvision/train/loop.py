@@ -8,17 +8,24 @@ import jax
 import optax
 from flax import nnx
 
-from jaxvision.config import Run
+from jaxvision.config import Phase, Run
 from jaxvision.data import Feed
 from jaxvision.errors import NonFiniteLossError
 from jaxvision.train.best import BestMetric
-from jaxvision.train.checkpoint import BestCheckpoint
+from jaxvision.train.checkpoint import BestCheckpoints, Saved
 from jaxvision.train.evaluate import evaluate_feed
+from jaxvision.train.freeze import scale_groups, select
 from jaxvision.train.log import RunLog
 from jaxvision.train.metrics import Totals
 from jaxvision.train.optimizer import LearningRate, make_optimizer
-from jaxvision.train.state import evaluated_params, init_state
-from jaxvision.train.step import TrainStretch, make_eval_step, make_train_step, make_train_stretch
+from jaxvision.train.state import TrainState, init_state
+from jaxvision.train.step import (
+    Forward,
+    TrainStretch,
+    make_eval_step,
+    make_train_step,
+    make_train_stretch,
+)
 from jaxvision.train.task import Task
 from jaxvision.types import Stretch
 
@@ -36,34 +43,52 @@ class Training:
         num_classes: int,
         train_feed: Feed,
         validation_feed: Feed | None,
-        checkpoint: BestCheckpoint,
+        checkpoints: BestCheckpoints,
         log: RunLog,
+        forward: Forward,
+        eval_forward: Forward,
     ):
         self.step = self.epochs = 0
-        self._run, self._task, self._num_classes = run, task, num_classes
+        self._run, self._task, self._num_classes, self._forward = run, task, num_classes, forward
         self._train_feed, self._validation_feed = train_feed, validation_feed
-        self._checkpoint, self._log = checkpoint, log
-        self._best = BestMetric(run.checkpoint, run.early_stop)
-        self._graph, self._state = init_state(model, optax.identity(), ema=run.ema_decay is not None)
-        self.eval_step = make_eval_step(self._graph, task)
+        self._checkpoints, self._log = checkpoints, log
+        self._graph, self._start = nnx.split(model)
+        self._state: TrainState
+        self.eval_step = make_eval_step(self._graph, task, eval_forward)
 
     def train(self) -> str:
-        """Trains all phases. Returns why it stopped: "completed" or "early_stop".
+        """Trains all phases. Returns why the last stopped: "completed" or "early_stop".
 
         Raises:
           NonFiniteLossError: the loss of a step or an epoch is NaN or infinite. Checkpoints saved before stay.
         """
+        stop_reason = "completed"
         for number, phase in enumerate(self._run.phases):
-            optimizer, learning_rate = make_optimizer(phase, self._train_feed.steps_per_epoch)
-            self._state = self._state._replace(optimizer=optimizer.init(self._state.params))
-            train_step = make_train_step(self._graph, self._task, optimizer, self._run, self._num_classes)
-            train_stretch = make_train_stretch(train_step)
-            self._log.new_phase()
-            first_step = self.step
+            train_stretch, learning_rate = self._begin(number, phase)
+            first_step, stop_reason = self.step, "completed"
             for epoch in range(1, phase.epochs + 1):
                 if self._train_epoch(number, epoch, train_stretch, learning_rate, first_step):
-                    return "early_stop"
-        return "completed"
+                    stop_reason = "early_stop"
+                    break
+        return stop_reason
+
+    def _begin(self, number: int, phase: Phase) -> tuple[TrainStretch, LearningRate]:
+        """Splits the model into what the phase trains and the rest, and makes its training step."""
+        if number and phase.start == "best":
+            self._start = self._checkpoints.restore(number - 1, self._start)
+        elif number:
+            self._start = nnx.merge_state(self._state.params, self._state.rest)
+        model = nnx.merge(self._graph, self._start)
+        selection = select(model, phase, where=f"phases.{number}.trainable")
+        selection.apply(model)
+        groups = scale_groups(model, phase.groups, where=f"phases.{number}.groups")
+        optimizer, learning_rate = make_optimizer(phase, self._train_feed.steps_per_epoch, groups)
+        ema = self._run.ema_decay is not None
+        graph, self._state = init_state(model, optimizer, ema=ema, trained=selection, step=self.step)
+        self._best = BestMetric(self._run.checkpoint, self._run.early_stop)
+        self._log.new_phase(number, self._state.params, self._state.rest)
+        step = make_train_step(graph, self._task, optimizer, self._run, self._num_classes, self._forward)
+        return make_train_stretch(step), learning_rate
 
     def _train_epoch(
         self, phase: int, epoch: int, train_stretch: TrainStretch, learning_rate: LearningRate, first_step: int
@@ -117,25 +142,25 @@ class Training:
         Raises:
           NonFiniteLossError: a metric or a parameter is not finite; this model is not kept.
         """
-        params, stats = evaluated_params(self._state), self._state.stats
         if self._validation_feed is not None:
-            values = evaluate_feed(self.eval_step, params, stats, self._validation_feed)
+            values = evaluate_feed(self.eval_step, self._state.variables, self._validation_feed)
             record = {**record, **_named("validation", values)}
         self._log.record(record)
         # The last update may have thrown the weights to infinity after a loss that was finite.
-        values = {**record, "the norm of the parameters": float(optax.tree.norm(params))}
+        values = {**record, "the norm of the parameters": float(optax.tree.norm(self._state.params))}
         for name, value in values.items():
             if not math.isfinite(value):
                 raise self._not_finite(name, value, int(record["phase"]), int(record["epoch"]))
         if self._best.is_improved(record):
-            self._checkpoint.save(self.step, params, stats)
+            saved = Saved(int(record["phase"]), self._best.value(record), self.step)
+            self._checkpoints.save(saved, self._state.variables)
         return record
 
     def _not_finite(self, what: str, value: float, phase: int, epoch: int) -> NonFiniteLossError:
         settings = self._run.phases[phase].optimizer
         return NonFiniteLossError(
             f"{what} is {value} in epoch {epoch} (by step {self.step}); training stopped. The last good checkpoint"
-            f" stays: {self._checkpoint.describe()}. Lower phases.{phase}.optimizer.learning_rate (it is"
+            f" stays: {self._checkpoints.describe()}. Lower phases.{phase}.optimizer.learning_rate (it is"
             f" {settings.learning_rate:g}) or set phases.{phase}.optimizer.clip_norm (it is {settings.clip_norm})."
         )
 

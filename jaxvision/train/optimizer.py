@@ -13,12 +13,15 @@ LearningRate = Callable[[Any], Any]
 """Step within the phase (int) -> learning rate."""
 
 
-def make_optimizer(phase: Phase, steps_per_epoch: int) -> tuple[optax.GradientTransformation, LearningRate]:
+def make_optimizer(
+    phase: Phase, steps_per_epoch: int, groups: optax.GradientTransformation | None = None
+) -> tuple[optax.GradientTransformation, LearningRate]:
     """The phase's optimizer and its learning rate as a function of the step within the phase.
 
     Order: clip the gradient's global norm, scale it (rmsprop, adam, momentum of sgd), add decayed weights (decoupled,
-    Loshchilov & Hutter 2019), multiply by the negative learning rate. RMSprop adds epsilon inside the square root and
-    applies its momentum after the learning rate, both as Keras does (optax and PyTorch differ by default).
+    Loshchilov & Hutter 2019), multiply by the negative learning rate and by the scales of `groups`. RMSprop adds
+    epsilon inside the square root and applies its momentum after the learning rate, both as Keras does (optax and
+    PyTorch differ by default).
     """
     settings = phase.optimizer
     learning_rate = make_schedule(phase.schedule, settings.learning_rate, phase.epochs, steps_per_epoch)
@@ -29,6 +32,8 @@ def make_optimizer(phase: Phase, steps_per_epoch: int) -> tuple[optax.GradientTr
     if settings.weight_decay:
         parts.append(optax.add_decayed_weights(settings.weight_decay, mask=_kernels))
     parts.append(optax.scale_by_learning_rate(learning_rate))
+    if groups is not None:
+        parts.append(groups)
     if settings.name == "rmsprop" and settings.momentum:
         parts.append(optax.trace(settings.momentum))
     return optax.chain(*parts), learning_rate

@@ -18,6 +18,15 @@ Metrics = dict[str, Annotated[float, BeforeValidator(lambda value: math.nan if v
 
 
 @dataclass(frozen=True)
+class PhaseResult:
+    """What one phase did: epochs taken, the step of its best checkpoint, the monitored metric there (or None)."""
+
+    epochs: int
+    best_step: int
+    best_value: float | None
+
+
+@dataclass(frozen=True)
 class Result:
     """The outcome of a run, as `fit` returns it and result.json keeps it.
 
@@ -46,6 +55,7 @@ class Result:
     """Of the data."""
     run_dir: str
     """The run folder; not part of the file, which may be moved."""
+    phases: tuple[PhaseResult, ...] = ()
 
 
 def write_result(run_dir: epath.PathLike, result: Result) -> None:

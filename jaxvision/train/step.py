@@ -11,71 +11,89 @@ from flax import nnx
 from jaxvision.augment import augment_batch
 from jaxvision.config import Run
 from jaxvision.train.metrics import Totals
-from jaxvision.train.state import TrainState, partition
+from jaxvision.train.state import TrainState
 from jaxvision.train.task import Task
-from jaxvision.types import Batch, Stretch
+from jaxvision.types import Array, Batch, Stretch
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, jax.Array]]
 Gradients = Callable[[TrainState, Batch, jax.Array], tuple[tuple[jax.Array, tuple[nnx.State, Totals]], nnx.State]]
 TrainStretch = Callable[[TrainState, Stretch], tuple[TrainState, jax.Array]]
-EvalStep = Callable[[nnx.State, nnx.State, Totals, Batch], Totals]
+EvalStep = Callable[[nnx.State, Totals, Batch], Totals]
+Forward = Callable[[nnx.Module, Array, bool, nnx.Rngs | None], jax.Array]
+"""`logits = forward(model, inputs, train, rngs)`."""
 
 
-def make_gradients(graph: nnx.GraphDef, task: Task, run: Run) -> Gradients:
-    """`(loss, (stats, totals)), grads = gradients(state, batch, key)`: mean loss over the valid examples of a batch and
-    its gradient; the model's other variables and the metrics, both brought forward by the batch.
+def from_pictures(model: Any, inputs: Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
+    """Logits of the whole model."""
+    return model(inputs, train=train, rngs=rngs) if train else model(inputs, train=False)
+
+
+def from_features(model: Any, inputs: Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
+    """Logits of the model's head, on what its base made of the pictures."""
+    return model.head(inputs, train, rngs=rngs)
+
+
+def make_gradients(graph: nnx.GraphDef, task: Task, run: Run, forward: Forward = from_pictures) -> Gradients:
+    """`(loss, (rest, totals)), grads = gradients(state, batch, key)`: mean loss over the valid examples of a batch and
+    its gradient; the variables that are not trained and the metrics, both brought forward by the batch.
 
     The batch goes through in `run.accumulate` pieces, whose gradients add up to that of the whole.
     """
 
-    def batch_loss(params: nnx.State, stats: nnx.State, totals: Totals, batch: Batch, key: jax.Array, count: jax.Array):
-        # `stats` come from outside the gradient; their variables are made anew so that the model may change them.
-        model = nnx.merge(graph, params, jax.tree.map(lambda leaf: leaf, stats))
-        logits = model(batch.inputs, train=True, rngs=nnx.Rngs(dropout=key))
+    def batch_loss(params: nnx.State, rest: nnx.State, totals: Totals, batch: Batch, key: jax.Array, count: jax.Array):
+        # `rest` comes from outside the gradient; its variables are made anew so that the model may change them.
+        model = nnx.merge(graph, params, jax.tree.map(lambda leaf: leaf, rest))
+        logits = forward(model, batch.inputs, True, nnx.Rngs(dropout=key))
         losses = task.loss(logits, batch.target)
         totals = totals.add(losses=losses, correct=task.correct(logits, batch.target), valid=batch.valid)
-        _, _, stats = partition(model)
-        return jnp.sum(jnp.where(batch.valid, losses, 0.0)) / count, (stats, totals)
+        trained = {path for path, _ in nnx.to_flat_state(params)}
+        _, _, rest = nnx.split(model, lambda path, _: path in trained, ...)  # type: ignore[misc]
+        return jnp.sum(jnp.where(batch.valid, losses, 0.0)) / count, (rest, totals)
 
     differentiate = jax.value_and_grad(batch_loss, has_aux=True)
 
     def gradients(state: TrainState, batch: Batch, key: jax.Array):
         count = jnp.sum(batch.valid, dtype=jnp.float32)
         if run.accumulate == 1:
-            return differentiate(state.params, state.stats, state.totals, batch, key, count)
+            return differentiate(state.params, state.rest, state.totals, batch, key, count)
 
         def add_piece(carry, piece):
-            loss, stats, totals, grads = carry
+            loss, rest, totals, grads = carry
             part, part_key = piece
-            (part_loss, (stats, totals)), part_grads = differentiate(state.params, stats, totals, part, part_key, count)
-            return (loss + part_loss, stats, totals, jax.tree.map(jnp.add, grads, part_grads)), None
+            (part_loss, (rest, totals)), part_grads = differentiate(state.params, rest, totals, part, part_key, count)
+            return (loss + part_loss, rest, totals, jax.tree.map(jnp.add, grads, part_grads)), None
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
-        carry = (jnp.zeros((), jnp.float32), state.stats, state.totals, zeros)
+        carry = (jnp.zeros((), jnp.float32), state.rest, state.totals, zeros)
         pieces = (_split(batch, run.accumulate), jax.random.split(key, run.accumulate))
-        (loss, stats, totals, grads), _ = jax.lax.scan(add_piece, carry, pieces)
-        return (loss, (stats, totals)), grads
+        (loss, rest, totals, grads), _ = jax.lax.scan(add_piece, carry, pieces)
+        return (loss, (rest, totals)), grads
 
     return gradients
 
 
 def make_train_step(
-    graph: nnx.GraphDef, task: Task, optimizer: optax.GradientTransformation, run: Run, num_classes: int
+    graph: nnx.GraphDef,
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    run: Run,
+    num_classes: int,
+    forward: Forward = from_pictures,
 ) -> TrainStep:
     """`state, loss = train_step(state, batch)`; the state passed in is donated, so use the one returned.
 
     Each step's randomness is a pure function of the run's seed and the step number: nothing random is stored.
     """
-    gradients = make_gradients(graph, task, run)
+    gradients = make_gradients(graph, task, run, forward)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(run.seed), state.step))
         batch = augment_batch(augment_key, batch, run.augment, num_classes=num_classes)
-        (loss, (stats, totals)), grads = gradients(state, batch, dropout_key)
+        (loss, (rest, totals)), grads = gradients(state, batch, dropout_key)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = None if run.ema_decay is None else _moving_average(state.ema, params, run.ema_decay)
-        return TrainState(state.step + 1, params, stats, optimizer_state, ema, totals), loss
+        return TrainState(state.step + 1, params, rest, optimizer_state, ema, totals), loss
 
     return jax.jit(train_step, donate_argnums=0)
 
@@ -105,11 +123,14 @@ def make_train_stretch(train_step: TrainStep) -> TrainStretch:
     return jax.jit(train_stretch, donate_argnums=0)
 
 
-def make_eval_step(graph: nnx.GraphDef, task: Task) -> EvalStep:
-    """`totals = eval_step(params, stats, totals, batch)`: adds a batch; rows that are not valid do not count."""
+def make_eval_step(graph: nnx.GraphDef, task: Task, forward: Forward = from_pictures) -> EvalStep:
+    """`totals = eval_step(variables, totals, batch)`: adds a batch; rows that are not valid do not count.
 
-    def eval_step(params: nnx.State, stats: nnx.State, totals: Totals, batch: Batch) -> Totals:
-        logits = nnx.merge(graph, params, stats)(batch.inputs, train=False)
+    variables: all of the model's.
+    """
+
+    def eval_step(variables: nnx.State, totals: Totals, batch: Batch) -> Totals:
+        logits = forward(nnx.merge(graph, variables), batch.inputs, False, None)
         correct = task.correct(logits, batch.target)
         return totals.add(losses=task.loss(logits, batch.target), correct=correct, valid=batch.valid)
 

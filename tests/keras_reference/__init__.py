@@ -17,7 +17,7 @@ FOREIGN = ("JAX_", "XLA_", "KERAS_", "TF_", "PYTHON")
 
 
 def run(script: str, *args: Any, timeout: float = 600, **arrays: Any) -> dict[str, np.ndarray]:
-    """Run `script` (a name in this folder, without .py) under Keras on JAX; return the arrays it wrote.
+    """Run `script` (a name in this folder, without .py) under Keras on JAX, or what it chooses; return its arrays.
 
     Raises RuntimeError with the script's standard error where it fails.
     """

@@ -1,0 +1,115 @@
+"""What a frozen base makes of the pictures: computed once, kept on disk, and trained on in their place."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from rich.progress import track
+
+from jaxvision.config import PARTS, Data, Run
+from jaxvision.data import Dataset, Feed, open_feed, store
+from jaxvision.data.cache import cached, open_cache, picture_identity
+from jaxvision.data.parts import ArrayPart, Part, SequentialPart, fingerprint
+from jaxvision.errors import ConfigError
+
+
+def with_features(dataset: Dataset, model: Any, run: Run, *, progress: bool = True) -> Dataset:
+    """The dataset with `model.base(model.preprocessing(pictures))` in place of the pictures, float32 (N, h, w, c), in
+    the parts that `run.cache_features` names.
+
+    Kept in the cache (`run.data.cache`) under a key over the base's weights, the program compiled from it and the
+    pictures, so that heads can be tried without computing anything anew. `image_shape` stays that of the pictures.
+
+    Raises:
+      ConfigError: the model is not of the kind that has a base and a head.
+    """
+    if run.cache_features == "off":
+        return dataset
+    if not hasattr(model, "base") or not hasattr(model, "head"):
+        raise ConfigError(f"cache_features: the model has no base and head. Received: model.name={run.model.name!r}")
+    base = CompiledBase(model, dataset.image_shape)
+    identity = f"{base.digest()} {dataset.fingerprint}"
+    parts: dict[str, Any] = {}
+    for name in PARTS:
+        part = getattr(dataset, name)
+        if part is not None and (name != "train" or run.cache_features == "all"):
+            parts[name] = _features_of(part, name, base, run, identity, progress)
+    return replace(dataset, **parts)
+
+
+class CompiledBase:
+    """A model's preprocessing and base, compiled."""
+
+    def __init__(self, model: Any, image_shape: tuple[int, ...]):
+        graph, self.variables = nnx.split((model.preprocessing, model.base))
+
+        def forward(variables: nnx.State, images: jax.Array) -> jax.Array:
+            preprocessing, base = nnx.merge(graph, variables)
+            return base(preprocessing(images)).astype(jnp.float32)
+
+        self._forward = jax.jit(forward)
+        self._lowered = self._forward.lower(self.variables, jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8))
+
+    def digest(self) -> str:
+        """sha256 of the program and of all weights."""
+        digest = hashlib.sha256(self._lowered.as_text().encode())
+        for leaf in jax.tree.leaves(self.variables):
+            digest.update(np.asarray(leaf).tobytes())
+        return digest.hexdigest()
+
+    def shape(self) -> tuple[int, ...]:
+        """Of one picture's features."""
+        return self._lowered.out_info.shape[1:]
+
+    def batches(self, feed: Feed, said: str, progress: bool) -> Iterator[np.ndarray]:
+        """The features of a feed's examples, padding left out."""
+        for batch in track(feed.batches(0), said, total=feed.steps_per_epoch, disable=not progress):
+            yield np.asarray(self._forward(self.variables, batch.inputs))[: int(np.sum(batch.valid))]
+
+
+def _features_of(part: Part, name: str, base: CompiledBase, run: Run, identity: str, progress: bool) -> ArrayPart:
+    shape = (len(part.target), *base.shape())
+    names = part.names if isinstance(part, ArrayPart) else getattr(part, "paths", None)
+    cache = open_cache(run.data, "features")
+    key = hashlib.sha256(f"{identity} {name} {_identity(part)}".encode()).hexdigest()
+    entry = cache and store.find(cache, key)
+    if not entry:
+        pictures = part if isinstance(part, ArrayPart) else cached(part) or part
+        feed = open_feed(pictures, **_in_order(run.data, run.evaluation.batch_size))
+        said = f"features of the {name} part"
+        if cache:
+            entry = store.keep(
+                cache,
+                key,
+                base.batches(feed, said, progress),
+                shape=shape,
+                dtype=np.dtype(np.float32),
+                target=None,
+                source=f"{name} part",
+                what="features",
+            )
+        if not entry:  # no cache, or no room in it
+            return ArrayPart(np.concatenate(list(base.batches(feed, said, progress))), part.target, names)
+    return ArrayPart(entry.pictures, part.target, names)
+
+
+def _identity(part: Part) -> str:
+    """What decides the part's pictures."""
+    if isinstance(part, ArrayPart):
+        return fingerprint({"part": part})
+    positions = part.positions.tobytes() if isinstance(part, SequentialPart) else b""
+    return f"{picture_identity(part)} {hashlib.sha256(positions).hexdigest()}"
+
+
+def _in_order(data: Data, batch_size: int | None) -> dict[str, Any]:
+    return {
+        "batch_size": batch_size or data.batch_size,
+        "seed": None,
+        "residence": "stream",
+        "resident_mb": data.resident_mb,
+    }

@@ -1,0 +1,52 @@
+"""Where a run's weights start: fresh, published, from a file, or from another run."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxvision.config import Run
+from jaxvision.errors import ConfigError
+from jaxvision.train.checkpoint import restore_best
+from jaxvision.weights import load_keras_weights, published_file
+
+
+def load_initial_weights(model: nnx.Module, run: Run) -> None:
+    """Fills `model`, fresh from its builder, with what `run.model` says it starts from.
+
+    With `reinit_head` the head keeps its fresh values, whatever the file or the run has there.
+
+    Raises:
+      UserError: no such file or run, or its tensors are not the model's; `model` is then unchanged.
+    """
+    settings = run.model
+    if settings.weights is not None:
+        is_published = settings.weights == "imagenet"
+        path = published_file(settings.name, not settings.reinit_head) if is_published else settings.weights
+        load_keras_weights(model, path, reinit_head=settings.reinit_head)
+    if settings.init_from is not None:
+        _copy(nnx.state(restore_best(settings.init_from).model), model, settings.init_from, settings.reinit_head)
+
+
+def _copy(source: nnx.State, model: nnx.Module, run_dir: str, reinit_head: bool) -> None:
+    """The variables of another run's model, into those of the same path."""
+    given = dict(nnx.to_flat_state(source))
+    wanted = {
+        path: variable
+        for path, variable in nnx.to_flat_state(nnx.state(model))
+        if not isinstance(variable, nnx.RngState) and not (reinit_head and path[0] == "head")
+    }
+    faults = []
+    for path, variable in wanted.items():
+        name = "/".join(map(str, path))
+        if path not in given:
+            faults.append(f"{name}: missing")
+        elif given[path].shape != variable.shape:
+            faults.append(f"{name}: {given[path].shape} where {variable.shape} is needed")
+    if faults:
+        raise ConfigError(
+            f"model.init_from: the model of {run_dir} is another one. Set model.reinit_head if only the head differs."
+            f" Received:\n  " + "\n  ".join(faults[:20]) + ("\n  ..." if len(faults) > 20 else "")
+        )
+    new: dict[Any, Any] = {path: variable.replace(jnp.asarray(given[path][...])) for path, variable in wanted.items()}
+    nnx.update(model, nnx.from_flat_state(new))

@@ -1,0 +1,135 @@
+"""A model ready to use: a run's best checkpoint, or an architecture by its name with weights from elsewhere."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from etils import epath
+from flax import nnx
+
+from jaxvision.errors import ConfigError
+from jaxvision.models import create_model, model_names
+from jaxvision.models.registry import BOOK_INPUTS
+from jaxvision.train.checkpoint import restore_best
+from jaxvision.train.folder import PACKAGES
+from jaxvision.weights import load_keras_weights, published_file
+from jaxvision.weights.open import open_weights
+
+
+@dataclass(frozen=True)
+class ReadyModel:
+    """A model with its weights, and how pictures are made ready for it.
+
+    image_shape: (H, W, C). num_outputs: None for a base alone. class_names: () where they are not known. resize: how
+    pictures get that shape. origin: where the weights come from, in words.
+    """
+
+    model: Any
+    name: str
+    image_shape: tuple[int, int, int]
+    num_outputs: int | None
+    class_names: tuple[str, ...]
+    resize: Literal["stretch", "crop"]
+    origin: str
+
+    def about(self) -> dict[str, Any]:
+        """What another must know of the model, as JSON."""
+        return {
+            "model": self.name,
+            "weights": self.origin,
+            "weights_sha256": weights_digest(self.model),
+            "image_shape": list(self.image_shape),
+            "resize": self.resize,
+            "versions": {package: version for package in PACKAGES if (version := _version(package))},
+        }
+
+
+def ready_model(
+    source: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    image_size: tuple[int, int] | None = None,
+    top: bool = True,
+) -> ReadyModel:
+    """The model of a run folder, resized to as the run did; or a model by name, which needs `weights`.
+
+    Args:
+      weights: "imagenet" for Keras' published ones, or a file (see `load_keras_weights`).
+      image_size: height and width of the pictures; None: those the model is usually made for.
+      top: with the head, of as many outputs as the weights have; False: the base alone.
+
+    Raises: UserError: no such run or model, no weights, or weights of another model.
+    """
+    source = os.fspath(source)
+    if (epath.Path(source) / "checkpoints").is_dir():
+        for flag, value in (("weights", weights), ("image_size", image_size)):
+            if value is not None:
+                raise ConfigError(f"{flag}: {source} is a run, which has its own. Received: {value!r}")
+        return _of_run(source)
+    if source not in model_names() and ":" not in source:
+        raise ConfigError(
+            f"{source!r} is neither a run folder (no checkpoints/ in it) nor a model. Models:"
+            f" {', '.join(model_names())}; or package.module:Class of your own."
+        )
+    if weights is None:
+        raise ConfigError(f"weights: {source!r} is a model, which needs weights: imagenet or a file. Received: None")
+    return _of_name(source, os.fspath(weights), image_size, top)
+
+
+def _of_run(source: str) -> ReadyModel:
+    restored = restore_best(source)
+    card = restored.card
+    return ReadyModel(
+        restored.model,
+        card.run.model.name,
+        card.image_shape,
+        card.num_outputs,
+        card.class_names,
+        card.run.data.resize,
+        f"run {card.run.name}, step {restored.step}",
+    )
+
+
+def _of_name(name: str, weights: str, image_size: tuple[int, int] | None, top: bool) -> ReadyModel:
+    usual = BOOK_INPUTS[name][0] if name in BOOK_INPUTS else None
+    size = image_size or (usual and usual[:2])
+    if size is None:
+        raise ConfigError(f"image_size: say for which pictures; {name!r} has no usual ones. Received: None")
+    if min(size) < 1:
+        raise ConfigError(f"image_size: height and width must be at least 1. Received: {size}")
+    shape = (*size, usual[2] if usual else 3)
+    # The file comes first: whether it is there is soon known, and it tells the number of outputs.
+    path = published_file(name, top=top) if weights == "imagenet" else weights
+    num_outputs = _outputs(path) if top else None
+    model = create_model(name, shape, num_outputs)
+    # Without a head of our own, the file's is passed over.
+    load_keras_weights(model, path, reinit_head=not top)
+    return ReadyModel(model, name, shape, num_outputs, (), "stretch", weights)
+
+
+def _outputs(path: str | os.PathLike[str]) -> int | None:
+    """Units of the file's last dense layer; None where it has none."""
+    with open_weights(path) as file:
+        dense = [layer for layer in file.layers if layer.kind == "dense"]
+        return max(tensor.shape for tensor in dense[-1].tensors)[-1] if dense else None
+
+
+def weights_digest(model: nnx.Module) -> str:
+    """sha256 over the names, types, shapes and values of all tensors."""
+    digest = hashlib.sha256()
+    state = nnx.state(model, nnx.Not(nnx.RngState))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(state)):
+        values = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape}".encode() + values.tobytes())
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,230 @@
+"""What a phase trains and what it leaves alone, phases that follow each other, and runs that start from others."""
+
+import pathlib
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from test_fit import PARTS, parameters, train
+from test_fit import RUN as AUGMENTED
+
+from jaxvision.config import Augment, Checkpoint, Group, Model, Optimizer, Phase
+from jaxvision.errors import ConfigError
+from jaxvision.models import abstract_model, create_model
+from jaxvision.models.classifier import Classifier, make_head, output_shape
+from jaxvision.nn import BatchNorm, Chain, Conv, Rescaling
+from jaxvision.train.checkpoint import restore_best
+from jaxvision.train.evaluate import evaluate
+from jaxvision.train.folder import read_metrics
+from jaxvision.train.freeze import select
+from jaxvision.train.optimizer import make_optimizer
+from jaxvision.train.state import init_state
+from jaxvision.train.step import make_train_step
+from jaxvision.train.task import make_task
+from jaxvision.types import Batch
+
+RUN = replace(AUGMENTED, augment=Augment())
+HEAD_ONLY = replace(RUN, phases=(Phase(epochs=2, trainable=("head",)),))
+
+
+class Normed(Classifier):
+    """Two convolutions, each with BatchNorm, and a dense head."""
+
+    def __init__(self, input_shape, num_classes, *, dtype=jnp.float32, rngs):
+        base = Chain(
+            conv1=Conv(input_shape[-1], 4, rngs=rngs),
+            bn1=BatchNorm(4, momentum=0.5),
+            conv2=Conv(4, 4, activation=jax.nn.relu, rngs=rngs),
+            bn2=BatchNorm(4, momentum=0.5),
+        )
+        head = make_head(output_shape(base, input_shape), num_classes, dtype=dtype, rngs=rngs)
+        super().__init__(preprocessing=Rescaling(), base=base, head=head)
+
+
+NORMED = replace(RUN, model=Model(f"{__name__}:Normed"), checkpoint=Checkpoint(monitor=None))
+
+
+def values(model) -> dict[str, np.ndarray]:
+    flat = nnx.to_flat_state(nnx.state(model))
+    return {"/".join(map(str, path)): np.asarray(variable[...]) for path, variable in flat}
+
+
+def changed(run, result) -> set[str]:
+    """Names of the tensors that are no longer what the run started from."""
+    restored = restore_best(result.run_dir)
+    before, after = values(restored.card.build()), values(restored.model)
+    return {name for name in before if not np.array_equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize(
+    ("trainable", "tensors", "numbers"),
+    [
+        (None, 30, 14_714_688 + 3_277_313),
+        (("head",), 4, 3_277_313),
+        (("head", "base[-4:]"), 10, 3_277_313 + 7_079_424),
+        (("head", "block5_*"), 10, 3_277_313 + 7_079_424),
+        (("base/block1_conv1/bias", "logits"), 3, 64 + 257),
+    ],
+)
+def test_the_books_phases_train_the_books_tensors(trainable, tensors, numbers):
+    model = abstract_model("vgg16", (180, 180, 3), 1, top="flatten", hidden=(256,), dropout=0.5)
+    selection = select(model, Phase(trainable=trainable))
+    sizes = {path: variable.size for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param))}
+    assert len(selection.paths) == tensors
+    assert sum(sizes[path] for path in selection.paths) == numbers
+
+
+def test_frozen_tensors_stay_as_they_are_to_the_bit(tmp_path):
+    phases = (Phase(epochs=1, trainable=("head",)), Phase(epochs=1, trainable=("head", "base[-1:]"), start="last"))
+    run = replace(RUN, phases=phases, checkpoint=Checkpoint(monitor=None), ema_decay=0.5)
+    result = train(tmp_path, run)
+    head = {"head/logits/kernel", "head/logits/bias"}
+    assert changed(run, result) == head | {"base/conv2/kernel", "base/conv2/bias"}
+    first = restore_best(result.run_dir, phase=0)
+    fresh, after = values(first.card.build()), values(first.model)
+    assert {name for name in fresh if not np.array_equal(fresh[name], after[name])} == head
+
+
+@pytest.mark.parametrize(
+    ("phase", "moved"),
+    [
+        (Phase(1), {"base/bn1/mean", "base/bn2/mean", "base/bn1/scale", "base/bn2/bias", "base/conv1/kernel"}),
+        (Phase(1, trainable=("head", "base[-2:]")), {"base/conv2/kernel", "head/logits/kernel"}),
+        (
+            Phase(1, trainable=("head", "base[-2:]"), batch_norm="trained"),
+            {"base/conv2/kernel", "base/bn2/scale", "base/bn2/mean", "head/logits/kernel"},
+        ),
+        (Phase(1, batch_norm="frozen"), {"base/conv1/kernel", "base/conv2/kernel", "head/logits/kernel"}),
+    ],
+    ids=["all", "fine-tuning", "fine-tuning with BatchNorm", "without BatchNorm"],
+)
+def test_batch_norm_moves_only_where_it_is_trained(tmp_path, phase, moved):
+    run = replace(NORMED, phases=(phase,))
+    names = changed(run, train(tmp_path, run))
+    assert moved <= names
+    of_norms = {name for name in names if "/bn" in name}
+    assert {name.split("/")[1] for name in of_norms} == {name.split("/")[1] for name in moved if "/bn" in name}
+
+
+def test_a_frozen_norm_uses_its_stored_statistics_in_training():
+    model = create_model(f"{__name__}:Normed", (12, 12, 1), 1)
+    images = PARTS["train"][0][:8]
+    select(model, Phase(trainable=("head",))).apply(model)
+    np.testing.assert_array_equal(model(images, train=True), model(images))
+    select(model, Phase()).apply(model)
+    assert not np.allclose(model(images, train=True), model(images))
+
+
+def test_backward_does_not_run_through_what_is_frozen():
+    """Of a step's operations, the gradient of a layer costs twice its forward pass; frozen, nothing."""
+    shape, options = (64, 64, 3), {"features": (16, 16, 16, 16)}
+    run = replace(RUN, conv="lax", model=Model("convnet-dogs-vs-cats", options))
+    batch = Batch(np.zeros((4, *shape), np.uint8), np.zeros(4, np.int32), np.ones(4, np.bool_))
+
+    def flops(trainable):
+        model = create_model(run.model.name, shape, 1, conv="lax", **options)
+        phase = Phase(trainable=trainable)
+        optimizer, _ = make_optimizer(phase, 1)
+        selection = select(model, phase)
+        graph, state = init_state(model, optimizer, trained=selection)
+        assert len(jax.tree.leaves(state.optimizer[0].nu)) == len(selection.paths)  # no slots for what is frozen
+        step = make_train_step(graph, make_task(run, 2), optimizer, run, 2)
+        return step.lower(state, batch).cost_analysis()["flops"]
+
+    forward = jax.jit(lambda x: create_model(run.model.name, shape, 1, conv="lax", **options)(x)).lower(batch.inputs)
+    ahead = forward.cost_analysis()["flops"]
+    assert flops(("head",)) < 1.1 * ahead
+    assert flops(("head", "base[-1:]")) < 1.3 * ahead
+    assert flops(None) > 2.5 * ahead
+
+
+def test_groups_learn_at_rates_of_their_own(tmp_path):
+    sgd = Phase(1, optimizer=Optimizer("sgd", 0.01))
+    run = replace(RUN, data=replace(RUN.data, batch_size=56), checkpoint=Checkpoint(monitor=None))
+    halved = replace(sgd, groups=(Group("conv1", 0.5), Group("bias", 0.0), Group("base", 1.0)))
+    one, other = (train(tmp_path, replace(run, phases=(phase,)), name) for phase, name in ((sgd, "a"), (halved, "b")))
+    start = values(restore_best(one.run_dir).card.build())
+    whole, scaled = (values(restore_best(result.run_dir).model) for result in (one, other))
+    for name, factor in {"base/conv1/kernel": 0.5, "base/conv1/bias": 0.5, "base/conv2/bias": 0.0}.items():
+        np.testing.assert_allclose(scaled[name] - start[name], factor * (whole[name] - start[name]), atol=1e-7)
+    assert np.array_equal(scaled["base/conv2/kernel"], whole["base/conv2/kernel"])
+
+
+@pytest.mark.parametrize("start", ["best", "last"])
+def test_a_phase_starts_from_the_best_or_the_last_of_the_one_before(tmp_path, start):
+    still = Phase(1, optimizer=Optimizer("sgd", 1e-12), start=start)
+    phases = (Phase(epochs=8, optimizer=Optimizer("adam", 0.03)), still)
+    run = replace(RUN, phases=phases)
+    result = train(tmp_path, run)
+    losses = [record["validation/loss"] for record in read_metrics(result.run_dir)]
+    assert int(np.argmin(losses[:8])) < 7, "the last epoch is best; this test then cannot tell best from last"
+    assert losses[8] == pytest.approx(min(losses[:8]) if start == "best" else losses[7], rel=1e-5)
+    assert [phase.epochs for phase in result.phases] == [8, 1]
+    assert result.phases[0].best_value == min(losses[:8])
+    assert restore_best(result.run_dir, phase=1).step == 36
+    with pytest.raises(ValueError, match="no checkpoint of phase 2"):
+        restore_best(result.run_dir, phase=2)
+
+
+def test_a_run_starts_from_another(tmp_path):
+    first = train(tmp_path, name="first")
+    still = replace(RUN, phases=(Phase(1, optimizer=Optimizer("sgd", 1e-12)),))
+    model = replace(RUN.model, init_from=first.run_dir)
+    again = train(tmp_path, replace(still, model=model), "again")
+    for one, other in zip(parameters(first), parameters(again), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-8)
+    four = {"train": (PARTS["train"][0], np.arange(56, dtype=np.int32) % 4)}
+    still = replace(still, checkpoint=Checkpoint(monitor=None))
+    with pytest.raises(ConfigError, match=r"head/logits/bias: \(1,\) where \(4,\)"):
+        train(tmp_path, replace(still, model=model), "other", four)
+    other = train(tmp_path, replace(still, model=replace(model, reinit_head=True)), "other", four)
+    names = {name for name, _ in _differences(first, other)}
+    assert names == {"head/logits/kernel", "head/logits/bias"}
+
+
+def _differences(one, other):
+    a, b = (values(restore_best(result.run_dir).model) for result in (one, other))
+    return [
+        (name, a[name]) for name in a if a[name].shape != b[name].shape or not np.allclose(a[name], b[name], atol=1e-8)
+    ]
+
+
+def test_training_on_kept_features_is_training_on_pictures(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path / "cache"))
+    kept = replace(HEAD_ONLY, cache_features="all")
+    one, other = train(tmp_path, HEAD_ONLY, "pictures"), train(tmp_path, kept, "features")
+    half = train(tmp_path, replace(kept, cache_features="evaluation"), "evaluation")
+    for record, *others in zip(*(read_metrics(result.run_dir) for result in (one, other, half)), strict=True):
+        assert others == [pytest.approx(record, rel=1e-4)] * 2
+    # The result is a whole model: it works on pictures.
+    assert evaluate(other.run_dir, data=PARTS["test"]) == pytest.approx(other.test, rel=1e-4)
+    entries = {path.name for path in (tmp_path / "cache" / "features").iterdir()}
+    assert len(entries) == 3  # train, validation, test
+    other_head = replace(kept, model=Model(RUN.model.name, {"features": (4, 8), "dropout": 0.5}))
+    train(tmp_path, other_head, "other head")
+    assert {path.name for path in (tmp_path / "cache" / "features").iterdir()} == entries
+    train(tmp_path, replace(kept, seed=1), "other weights")
+    assert len(list((tmp_path / "cache" / "features").iterdir())) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"phases": (Phase(trainable=("haed",)),)}, r"phases\.0\.trainable.*Did you mean 'head'"),
+        ({"phases": (Phase(trainable=("base[-1:]",)), Phase(trainable=("body[-1:]",)))}, r"phases\.1.*'body'"),
+        ({"phases": (Phase(trainable=()),)}, "nothing is left to train"),
+        ({"phases": (Phase(groups=(Group("conv9", 0.1),)),)}, r"phases\.0\.groups.*conv9"),
+        ({"cache_features": "all", "phases": (Phase(trainable=("conv2",)),)}, "base is frozen"),
+        ({"cache_features": "all"}, "needs a frozen base"),
+        ({"cache_features": "all", "augment": Augment(flip="both"), "phases": HEAD_ONLY.phases}, "augmented pictures"),
+        ({"model": Model(reinit_head=True)}, "needs model.weights or model.init_from"),
+        ({"model": Model(weights="a", init_from="b")}, "model.weights is given too"),
+    ],
+)
+def test_faults_are_named_before_anything_is_written(tmp_path, change, said):
+    with pytest.raises(ConfigError, match=said):
+        train(tmp_path, replace(RUN, **change))
+    assert not (pathlib.Path(tmp_path) / "run").exists()
