@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from jaxvision.models import create_model, model_names, model_options, summarize
     from jaxvision.train.checkpoint import restore_best
     from jaxvision.train.evaluate import evaluate
+    from jaxvision.train.extract import extract
     from jaxvision.train.fit import fit
     from jaxvision.train.predict import predict
     from jaxvision.train.result import Result, read_result
@@ -48,6 +49,7 @@ _LAZY = {
     "Result": "jaxvision.train.result",
     "create_model": "jaxvision.models",
     "evaluate": "jaxvision.train.evaluate",
+    "extract": "jaxvision.train.extract",
     "fit": "jaxvision.train.fit",
     "load_keras_weights": "jaxvision.weights",
     "model_names": "jaxvision.models",
@@ -81,6 +83,7 @@ __all__ = [
     "UserError",
     "create_model",
     "evaluate",
+    "extract",
     "fit",
     "from_json",
     "list_experiments",

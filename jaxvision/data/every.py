@@ -76,15 +76,8 @@ class Everything:
             bad = [f"{path}: {fault}" for path, fault in zip(paths, faults, strict=True) if fault]
         if bad:
             more = [f"and {len(bad) - MAX_LINES} more"] if len(bad) > MAX_LINES else []
-            raise DataError(
-                "\n  ".join(
-                    [
-                        f"{len(bad)} of {len(paths)} pictures cannot be used. Replace or remove them:",
-                        *bad[:MAX_LINES],
-                        *more,
-                    ]
-                )
-            )
+            head = f"{len(bad)} of {len(paths)} pictures cannot be used. Replace or remove them:"
+            raise DataError("\n  ".join([head, *bad[:MAX_LINES], *more]))
 
 
 def every_example(
