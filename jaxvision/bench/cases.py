@@ -1,13 +1,14 @@
 """What is timed: one table for every framework."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from jaxvision.config import Augment, Data, Model, Option, Run
+from jaxvision.config import Augment, Data, Model, Optimizer, Option, Phase, Run
 from jaxvision.errors import ConfigError, nearest
 
 Precision = Literal["float32", "bfloat16"]
@@ -18,9 +19,9 @@ DISTINCT_BATCHES = 8
 
 @dataclass(frozen=True)
 class Case:
-    """Training steps of this model on batches of this shape.
+    """Training steps of this model on batches of this shape, or inference by its base.
 
-    RMSprop with Keras' numbers on cross-entropy; two classes mean one logit. The same fields go to every peer.
+    RMSprop with Keras' other numbers on cross-entropy; two classes mean one logit. The same fields go to every peer.
     """
 
     name: str
@@ -28,28 +29,53 @@ class Case:
     """A jaxvision model; each peer writes the same one as its users would."""
     image_shape: tuple[int, int, int]
     """Height, width, channels of the uint8 pictures."""
-    num_classes: int
+    num_classes: int | None
+    """None: no head and no training; the base's features of each batch are computed, as float32 in host memory."""
     batch_size: int
     options: dict[str, Option] = field(default_factory=dict)
     """Options of the model."""
     augment: Augment = Augment()
     """What is done to the pictures inside the step."""
+    trainable: tuple[str, ...] | None = None
+    """What is trained, the rest is frozen, as `Phase.trainable`; None: all."""
+    learning_rate: float = 1e-3
 
     @property
-    def outputs(self) -> int:
-        """Logits of the model."""
+    def is_inference(self) -> bool:
+        """Features are computed; nothing is trained."""
+        return self.num_classes is None
+
+    @property
+    def measures(self) -> str:
+        """What is timed, for headings."""
+        return "inference" if self.is_inference else "training step"
+
+    @property
+    def outputs(self) -> int | None:
+        """Logits of the model; None: it has no head."""
         return 1 if self.num_classes == 2 else self.num_classes
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Units of the head's dense layers before the last."""
+        return cast(tuple[int, ...], self.options.get("hidden", ()))
+
+    @property
+    def dropout(self) -> float:
+        """Share of what the head's last layer sees that is dropped."""
+        return cast(float, self.options.get("dropout", 0.0))
 
     @property
     def is_random(self) -> bool:
         """Augmentation and dropout draw differently in each framework, so that losses cannot be compared."""
-        return self.augment != Augment() or bool(self.options.get("dropout"))
+        return self.augment != Augment() or self.dropout > 0
 
     def run(self, precision: Precision) -> Run:
-        """The case as a run, from which jaxvision makes its own training step."""
+        """The case as a run, from which jaxvision makes its own model and training step."""
         data = Data(source="given", batch_size=self.batch_size, shuffle=False, residence="device")
         model = Model(self.model, dict(self.options))
-        return Run(name=self.name, data=data, augment=self.augment, model=model, precision=precision)
+        phase = Phase(optimizer=Optimizer(learning_rate=self.learning_rate), trainable=self.trainable)
+        return Run(name=self.name, data=data, augment=self.augment, model=model, phases=(phase,), precision=precision)
 
 
 CASES = {
@@ -66,6 +92,19 @@ CASES = {
             options={"dropout": 0.5},
             augment=Augment(flip="horizontal", rotation=0.1, zoom=0.2),
         ),
+        Case(
+            "vgg16-finetune",
+            "vgg16",
+            (180, 180, 3),
+            2,
+            32,
+            # The book's dropout between the two is left out: of 256 numbers a picture it costs nothing, and without it
+            # the losses prove that all train the same.
+            options={"top": "flatten", "hidden": (256,)},
+            trainable=("head", "block5_*"),
+            learning_rate=1e-5,
+        ),
+        Case("vgg16-features", "vgg16", (180, 180, 3), None, 32),
     )
 }
 
@@ -81,35 +120,56 @@ def find_cases(names: Sequence[str]) -> tuple[Case, ...]:
 
 
 def pictures(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Seeded random examples: uint8 (N, H, W, C) and int32 (N,), N = DISTINCT_BATCHES * batch_size."""
+    """Seeded random examples: uint8 (N, H, W, C) and int32 (N,), N = DISTINCT_BATCHES * batch_size.
+
+    Without classes all targets are 0.
+    """
     rng = np.random.default_rng(0)
     count = DISTINCT_BATCHES * case.batch_size
     inputs = rng.integers(0, 256, (count, *case.image_shape), np.uint8)
-    return inputs, rng.integers(0, case.num_classes, count, np.int32)
+    return inputs, rng.integers(0, case.num_classes or 1, count, np.int32)
 
 
-def initial_weights(case: Case) -> dict[str, np.ndarray]:
-    """jaxvision's initial float32 weights by dotted name (base.conv1.kernel), in Keras' layouts.
-
-    Biases are random: zeros would not show one that is lost.
-    """
-    import jax  # only here: a peer's process reads this module too
-    from flax import nnx
+def fresh_model(case: Case, run: Run) -> Any:
+    """jaxvision's model of the case as `run`, a variant of `case.run(...)`, says."""
+    import jax.numpy as jnp  # only in functions: a peer's process reads this module too
 
     from jaxvision.models import create_model
 
+    options: dict[str, Any] = dict(run.model.options)
+    dtype = jnp.dtype(run.precision)
+    return create_model(run.model.name, case.image_shape, case.outputs, run.seed, dtype=dtype, conv=run.conv, **options)
+
+
+def initial_weights(case: Case) -> tuple[dict[str, np.ndarray], frozenset[str]]:
+    """jaxvision's initial float32 weights by dotted name (base.conv1.kernel), in Keras' layouts, and the names of
+    those that are trained: none in inference.
+
+    Biases are random: zeros would not show one that is lost.
+    """
+    import jax
+    from flax import nnx
+
+    from jaxvision.train.freeze import select
+
+    run = case.run("float32")
     with jax.default_device(jax.devices("cpu")[0]):
-        options: dict[str, Any] = dict(case.options)
-        model = create_model(case.model, case.image_shape, case.outputs, seed=0, **options)
+        model = fresh_model(case, run)
         flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
         weights = {".".join(map(str, path)): np.array(variable[...]) for path, variable in flat}
     rng = np.random.default_rng(1)
     for name, value in weights.items():
         if name.endswith(".bias"):
             weights[name] = rng.normal(0, 0.05, value.shape).astype(np.float32)
-    return weights
+    trained = () if case.is_inference else select(model, run.phases[0], where=f"{case.name}.trainable").paths
+    return weights, frozenset(".".join(map(str, path)) for path in trained)
 
 
 def as_dict(case: Case) -> dict[str, object]:
     """The case as JSON values, for a peer's process and for the result file."""
     return dataclasses.asdict(case)
+
+
+def from_dict(values: Mapping[str, Any]) -> Case:
+    """What `as_dict` gave, also after JSON; fields that an older file lacks have their defaults."""
+    return TypeAdapter(Case).validate_python(values)

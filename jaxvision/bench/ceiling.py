@@ -1,4 +1,4 @@
-"""What the hardware can do, and how much of it a training step uses."""
+"""What the hardware can do, and how much of it a case uses."""
 
 import time
 from collections.abc import Callable
@@ -7,10 +7,11 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
-from jaxvision.bench.cases import Case, Precision
+from jaxvision.bench.cases import Case, Precision, fresh_model
 from jaxvision.config import Augment
-from jaxvision.train.checkpoint import ModelCard
+from jaxvision.train.freeze import select
 from jaxvision.train.optimizer import make_optimizer
 from jaxvision.train.state import init_state
 from jaxvision.train.step import make_train_step
@@ -54,17 +55,23 @@ def _best_seconds(function: Callable[..., jax.Array], *arguments: jax.Array) -> 
 
 
 def flops_per_picture(case: Case) -> float:
-    """Floating-point operations of one training step over its pictures, as XLA counts them before it optimizes.
+    """Floating-point operations of one training step, or of inference, over its pictures, as XLA counts them before it
+    optimizes.
 
     Of the model with the compiler's own convolutions and without augmentation: what has to be computed, whatever a
-    lowering makes of it. A multiplication and an addition are two operations.
+    lowering makes of it; no gradients of what is frozen. A multiplication and an addition are two operations.
     """
     run = replace(replace(case, augment=Augment()).run("float32"), conv="lax")
-    task = make_task(run, case.num_classes)
-    card = ModelCard(run, ("",) * case.num_classes, case.image_shape, task.num_outputs)
-    optimizer, _ = make_optimizer(run.phases[0], 1)
-    graph, state = init_state(card.build(), optimizer, ema=False)
-    count = case.batch_size
-    batch = Batch(np.zeros((count, *case.image_shape), np.uint8), np.zeros(count, np.int32), np.ones(count, np.bool_))
-    step = make_train_step(graph, task, optimizer, run, case.num_classes)
-    return step.lower(state, batch).cost_analysis()["flops"] / count  # type: ignore[attr-defined]
+    model, count = fresh_model(case, run), case.batch_size
+    inputs = np.zeros((count, *case.image_shape), np.uint8)
+    if case.num_classes is None:
+        graph, variables = nnx.split(model)
+        lowered = jax.jit(lambda variables, images: nnx.merge(graph, variables)(images)).lower(variables, inputs)
+    else:
+        phase = run.phases[0]
+        optimizer, _ = make_optimizer(phase, 1)
+        graph, state = init_state(model, optimizer, trained=select(model, phase))
+        step = make_train_step(graph, make_task(run, case.num_classes), optimizer, run, case.num_classes)
+        batch = Batch(inputs, np.zeros(count, np.int32), np.ones(count, np.bool_))
+        lowered = step.lower(state, batch)  # type: ignore[attr-defined]
+    return lowered.cost_analysis()["flops"] / count  # type: ignore[index]

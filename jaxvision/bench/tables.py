@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from jaxvision.bench.cases import Case
+from jaxvision.bench.cases import Case, from_dict
 from jaxvision.bench.compare import PeerResult, ratio
 from jaxvision.bench.convolutions import Shape, Timing
 from jaxvision.bench.decoding import READERS, Rates
@@ -18,13 +18,15 @@ from jaxvision.bench.peers import OURS
 def print_peers(
     console: Console, case: Case, results: Sequence[PeerResult], shares: dict[str, float] | None = None
 ) -> None:
-    """A row a peer: rates, how many times as fast jaxvision is, time to the first step, and whether the losses agree.
+    """A row a peer: rates, how many times as fast jaxvision is, time to the first step, and whether losses or
+    features agree.
 
     shares: {peer: share of the matmul ceiling}. Reasons and settings stand below the table.
     """
     height, width, channels = case.image_shape
-    columns = ["", "min", "median", "max", "jaxvision is", *(["of ceiling"] if shares else []), "first step", "losses"]
-    table = _table(f"{case.name}: training step, {case.batch_size} x {height}x{width}x{channels}, img/s", columns)
+    columns = ["", "min", "median", "max", "jaxvision is", *(["of ceiling"] if shares else []), "first step"]
+    columns += ["features" if case.is_inference else "losses"]
+    table = _table(f"{case.name}: {case.measures}, {case.batch_size} x {height}x{width}x{channels}, img/s", columns)
     ours = next((result for result in results if result.peer == OURS), None)
     for result in results:
         if result.median is None:
@@ -50,21 +52,20 @@ def print_peers(
 def peers_markdown(document: Mapping[str, Any]) -> str:
     """A document of `bench peers` as Markdown: median img/s by case and peer, and how many times as fast we are.
 
-    A last line says by which command, on which machine and with which versions.
+    A table of training steps, and one of inference where it was measured. A last line says by which command, on which
+    machine and with which versions.
     """
     peers = list(dict.fromkeys(result["peer"] for entry in document["cases"] for result in entry["peers"]))
-    lines = [f"| training step, {document['precision']} | {' | '.join(peers)} |", "|---" * (len(peers) + 1) + "|"]
+    measured: dict[str, list[str]] = {}
     for entry in document["cases"]:
-        results = {result["peer"]: result for result in entry["peers"]}
-        cells = []
-        for peer in peers:
-            found = results.get(peer) or {}
-            if not found.get("turns"):
-                cells.append(found.get("status", ""))
-                continue
-            times = "" if peer == OURS or not found["ratio"] else f" ({found['ratio']:.2f} x)"
-            cells.append(f"{rate(found['images_per_second']['median'])} img/s{times}")
-        lines.append(f"| {entry['case']['name']}, batches of {entry['case']['batch_size']} | {' | '.join(cells)} |")
+        case, results = from_dict(entry["case"]), {result["peer"]: result for result in entry["peers"]}
+        cells = [_cell(peer, results.get(peer) or {}) for peer in peers]
+        row = f"| {case.name}, batches of {case.batch_size} | {' | '.join(cells)} |"
+        measured.setdefault(case.measures, []).append(row)
+    lines: list[str] = []
+    for what, rows in measured.items():
+        lines += [f"| {what}, {document['precision']} | {' | '.join(peers)} |", "|---" * (len(peers) + 1) + "|"]
+        lines += [*rows, ""]
     versions = {
         name: number
         for entry in document["cases"]
@@ -72,12 +73,19 @@ def peers_markdown(document: Mapping[str, Any]) -> str:
         for name, number in (r["versions"] or {}).items()
     }
     told = ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))
-    lines += ["", f"Medians of {document['repeats']} turns, and in brackets how many times as fast jaxvision is."]
+    lines += [f"Medians of {document['repeats']} turns, and in brackets how many times as fast jaxvision is."]
     lines += [
         f"`{document['command']}`, {document['machine']}, {document['threads']} threads, {document['date']}; {told}.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _cell(peer: str, result: Mapping[str, Any]) -> str:
+    if not result.get("turns"):
+        return result.get("status", "")
+    times = "" if peer == OURS or not result["ratio"] else f" ({result['ratio']:.2f} x)"
+    return f"{rate(result['images_per_second']['median'])} img/s{times}"
 
 
 def print_decoding(console: Console, title: str, rates: Rates) -> None:
@@ -112,10 +120,11 @@ def print_convolutions(console: Console, timings: Mapping[Shape, Sequence[Timing
 
 def print_steps(console: Console, steps: Sequence[dict]) -> None:
     """A row a case: counted operations, rate, and the share of the matmul ceiling that makes."""
-    table = _table("training step", ["", "MFLOP a picture", "img/s", "GFLOP/s", "of ceiling"])
+    table = _table("", ["", "", "MFLOP a picture", "img/s", "GFLOP/s", "of ceiling"])
     for step in steps:
         table.add_row(
             f"[bold]{step['case']['name']}",
+            from_dict(step["case"]).measures,
             f"{step['flops_per_picture'] / 1e6:,.1f}",
             rate(step["images_per_second"]),
             f"{step['flops_per_second'] / 1e9:,.0f}",

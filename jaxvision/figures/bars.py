@@ -41,10 +41,10 @@ def plot_bars(panels: Panels, title: str, *, unit: str, highlight: str) -> Figur
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)
-    grid = figure.subplots(rows, columns, squeeze=False).flat
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, (name, bars) in zip(grid, panels.items(), strict=False):
         _draw_panel(axes, name, bars, unit, highlight)
-    for axes in list(grid)[len(panels) :]:
+    for axes in grid[len(panels) :]:
         axes.set_axis_off()
     return figure
 

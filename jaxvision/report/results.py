@@ -160,9 +160,13 @@ def _command(run: Run) -> str:
     words = ["jaxvision", "train", run.name, "--seed", "SEED"]
     named, actual = (dict(_fields(_with_all_options(value))) for value in (experiment.run, run))
     for field, value in actual.items():
-        if field not in ("seed", "data.path") and named.get(field) != value:
+        if field not in _OF_THE_MACHINE and named.get(field) != value:
             words += [f"--{field.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
     return shlex.join(words)
+
+
+_OF_THE_MACHINE = ("seed", "data.path", "data.cache", "model.weights", "model.init_from")
+"""Fields that differ between repeats: the seed, and where files are."""
 
 
 def _with_all_options(run: Run) -> Document:

@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from jaxvision.data.every import Everything, every_example
 from jaxvision.errors import ConfigError, nearest
+from jaxvision.train.memory import keep_memory
 from jaxvision.train.partial_npz import PartialNpz, require_absent
 from jaxvision.train.ready import ready_model
 
@@ -66,6 +67,7 @@ def extract(
     require_absent(path)
     if batch_size < 1:
         raise ConfigError(f"batch_size: must be at least 1. Received: {batch_size}")
+    keep_memory()
     ready = ready_model(source, weights=weights, image_size=image_size, top=False)
     levels = _check_levels(ready.model, ready.name, levels)
     everything = every_example(data, ready.image_shape, ready.resize)

@@ -1,4 +1,4 @@
-"""The peers: frameworks that train the same case, each in a process of its own, written as its users would write it.
+"""The peers: frameworks that work on the same case, each in a process of its own, written as its users would write it.
 
 Each script imports its framework in its own process only; this module and the parent process import none of them.
 """

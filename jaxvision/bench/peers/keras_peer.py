@@ -4,44 +4,19 @@ import itertools
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from jaxvision.bench.cases import Case
+from jaxvision.bench.peers.keras_models import MODELS
 from jaxvision.bench.peers.serve import Work, serve
 
-FEATURES = {"convnet-mnist": (32, 64, 128), "convnet-dogs-vs-cats": (32, 64, 128, 256, 256)}
 TRIED_STEPS = 4
 
 
-def convnet(case: Case) -> Any:
-    """jaxvision's ConvNet; names of layers are the same, so that weights are."""
-    import keras
-    from keras import layers
-
-    features = FEATURES[case.model]
-    inputs = keras.Input(case.image_shape)
-    x = inputs
-    if case.augment.flip == "horizontal":
-        x = layers.RandomFlip("horizontal")(x)
-    if case.augment.rotation:
-        x = layers.RandomRotation(case.augment.rotation)(x)
-    if case.augment.zoom:
-        x = layers.RandomZoom(case.augment.zoom)(x)
-    x = layers.Rescaling(1.0 / 255)(x)
-    for number, width in enumerate(features, start=1):
-        x = layers.Conv2D(width, 3, activation="relu", name=f"base.conv{number}")(x)
-        if number < len(features):
-            x = layers.MaxPooling2D(2)(x)
-    x = layers.Flatten()(x)
-    if case.options.get("dropout"):
-        x = layers.Dropout(case.options["dropout"])(x)
-    # float32 logits also under a mixed_bfloat16 policy, as Keras' guide to mixed precision says.
-    return keras.Model(inputs, layers.Dense(case.outputs, dtype="float32", name="head.logits")(x))
-
-
-class Keras:
+class Keras(ABC):
     """The compiled model; on TensorFlow with XLA or without, whichever is faster here."""
 
     def __init__(self, work: Work, backend: str):
@@ -57,31 +32,31 @@ class Keras:
         self.backend = backend
         # On the device once and for all.
         self.batches = [tuple(map(keras.ops.convert_to_tensor, batch)) for batch in work.batches]
+        self.start: list[tuple[Any, np.ndarray]] = []
         self.seconds_choosing = 0.0
         if backend == "jax":
             self._compile(work, jit=True)
-            self.setup = "fit, jit_compile=True"
+            self.setup = "jit_compile=True"
         else:
-            self.setup = "train_on_batch, " + self._choose(work)
-        self.parameters = sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
+            self.setup = self._choose(work)
+        counted = self.model.weights if work.case.is_inference else self.model.trainable_variables
+        self.parameters = sum(int(np.prod(v.shape)) for v in counted)
         self.versions = {"keras": keras.__version__} | _version_of(backend)
         self.device = _device(backend)
 
     def _compile(self, work: Work, *, jit: bool) -> None:
-        import keras
-
-        self.model = convnet(work.case)
-        by_name = {".".join(v.path.split("/")[-2:]): v for v in self.model.trainable_variables}
-        if set(by_name) != set(work.weights):
-            raise ValueError(f"weights of other names: {sorted(set(by_name) ^ set(work.weights))}")
-        for name, variable in by_name.items():
-            variable.assign(work.weights[name])
-        losses = keras.losses
-        loss = losses.BinaryCrossentropy if work.case.outputs == 1 else losses.SparseCategoricalCrossentropy
-        self.model.compile(keras.optimizers.RMSprop(), loss(from_logits=True), jit_compile=jit)
-        self.model.optimizer.build(self.model.trainable_variables)
-        variables = [*self.model.trainable_variables, *self.model.optimizer.variables]
-        self.start = [(variable, np.array(variable)) for variable in variables]
+        """Makes `model` at the given weights, anew; what is frozen is so by layers."""
+        self.model = MODELS[work.case.model](work.case)
+        given = {_keras_name(name): array for name, array in work.weights.items()}
+        trained = {_keras_name(name) for name in work.trained}
+        layers = list(_layers(self.model))
+        variables = {f"{layer.name}.{v.name}": v for layer in layers for v in layer.trainable_variables}
+        if set(variables) != set(given):
+            raise ValueError(f"weights of other names: {sorted(set(variables) ^ set(given))}")
+        for name, variable in variables.items():
+            variable.assign(given[name])
+        for layer in layers:
+            layer.trainable = any(f"{layer.name}.{v.name}" in trained for v in layer.trainable_variables)
 
     def _choose(self, work: Work) -> str:
         """Tries both settings of jit_compile and keeps the faster; says which, and both rates."""
@@ -91,11 +66,11 @@ class Keras:
             start = time.perf_counter()
             try:
                 self._compile(work, jit=jit)
-                self.checked_step(0)
+                self.check(0)
                 first = time.perf_counter() - start
-                self.train(1)
+                self.run(1)
                 start = time.perf_counter()
-                self.train(TRIED_STEPS)
+                self.run(TRIED_STEPS)
             except Exception as error:
                 if not found:
                     raise
@@ -113,11 +88,37 @@ class Keras:
         for variable, value in self.start:
             variable.assign(value)
 
-    def checked_step(self, index: int) -> float:
-        self.model.reset_metrics()  # the loss it returns is otherwise a mean over the steps so far
-        return float(self.model.train_on_batch(*self.batches[index % len(self.batches)]))
+    @abstractmethod
+    def check(self, index: int) -> np.ndarray: ...
 
-    def train(self, steps: int) -> None:
+    @abstractmethod
+    def run(self, steps: int) -> None: ...
+
+
+class Training(Keras):
+    """Training steps by `train_on_batch` or `fit`, whichever suits the backend."""
+
+    def __init__(self, work: Work, backend: str):
+        super().__init__(work, backend)
+        self.setup = f"{'fit' if backend == 'jax' else 'train_on_batch'}, {self.setup}"
+
+    def _compile(self, work: Work, *, jit: bool) -> None:
+        import keras
+
+        super()._compile(work, jit=jit)
+        losses = keras.losses
+        loss = losses.BinaryCrossentropy if work.case.outputs == 1 else losses.SparseCategoricalCrossentropy
+        optimizer = keras.optimizers.RMSprop(work.case.learning_rate)
+        self.model.compile(optimizer, loss(from_logits=True), jit_compile=jit)
+        optimizer.build(self.model.trainable_variables)
+        variables = [*self.model.trainable_variables, *optimizer.variables]
+        self.start = [(variable, np.array(variable)) for variable in variables]
+
+    def check(self, index: int) -> np.ndarray:
+        self.model.reset_metrics()  # the loss it returns is otherwise a mean over the steps so far
+        return np.asarray(self.model.train_on_batch(*self.batches[index % len(self.batches)]))
+
+    def run(self, steps: int) -> None:
         if self.backend == "jax":
             # As fast as train_on_batch on a CPU; it waits for no step, which on an accelerator is the faster.
             batches = (batch for batch in itertools.cycle(self.batches))
@@ -126,6 +127,37 @@ class Keras:
         # On a CPU 1.1-1.5 times as fast as fit, whether fit is given arrays, a generator or a tf.data.Dataset.
         for index in range(steps):
             self.model.train_on_batch(*self.batches[index % len(self.batches)])
+
+
+class Inference(Keras):
+    """Features by `predict_on_batch`, which brings them to the host."""
+
+    def __init__(self, work: Work, backend: str):
+        super().__init__(work, backend)
+        self.setup = f"predict_on_batch, {self.setup}"
+
+    def _compile(self, work: Work, *, jit: bool) -> None:
+        super()._compile(work, jit=jit)
+        self.model.compile(jit_compile=jit)
+
+    def check(self, index: int) -> np.ndarray:
+        return np.asarray(self.model.predict_on_batch(self.batches[index % len(self.batches)][0]), np.float32)
+
+    def run(self, steps: int) -> None:
+        for index in range(steps):
+            self.check(index)
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """Those that are no models themselves."""
+    for layer in model.layers:
+        yield from _layers(layer) if hasattr(layer, "layers") else (layer,)
+
+
+def _keras_name(name: str) -> str:
+    """base.block1_conv1.kernel -> block1_conv1.kernel; a block's sub-layers are joined by "_"."""
+    _, *layer, tensor = name.split(".")
+    return f"{'_'.join(layer)}.{tensor}"
 
 
 def _version_of(backend: str) -> dict[str, str]:
@@ -140,5 +172,10 @@ def _device(backend: str) -> str:
     return "GPU" if gpus else "cpu"
 
 
+def make(work: Work, backend: str) -> Training | Inference:
+    """The peer that the case asks for."""
+    return Inference(work, backend) if work.case.is_inference else Training(work, backend)
+
+
 if __name__ == "__main__":
-    serve(lambda work: Keras(work, sys.argv[1]))
+    serve(lambda work: make(work, sys.argv[1]))

@@ -14,26 +14,30 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from pydantic import TypeAdapter
 
-from jaxvision.bench.cases import Case, Precision
+from jaxvision.bench.cases import Case, Precision, from_dict
 
 Message = dict[str, Any]
 Turn = Callable[[Message], Message]
 
 CHECKED_STEPS = 3
-"""Steps whose losses are compared between peers."""
+"""Steps whose losses or features are compared between peers."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a peer is to train. batches: (uint8 (B, H, W, C), int32 (B,)) each; weights: by jaxvision's dotted names."""
+    """What a peer is to do.
+
+    batches: (uint8 (B, H, W, C), int32 (B,)) each. weights: by jaxvision's dotted names. trained: names of those that
+    are not frozen.
+    """
 
     case: Case
     precision: Precision
     threads: int
     batches: list[tuple[np.ndarray, np.ndarray]]
     weights: dict[str, np.ndarray]
+    trained: frozenset[str]
 
 
 class Peer(Protocol):
@@ -44,34 +48,37 @@ class Peer(Protocol):
     """How it was set for speed, in a few words."""
     versions: dict[str, str]
     parameters: int
-    """Trainable parameters."""
+    """Parameters that are trained; in inference all."""
     seconds_choosing: float
     """Seconds up to the first step that went into choosing between settings."""
 
-    def checked_step(self, index: int) -> float:
-        """One step with Keras' RMSprop on batch `index`; returns its loss."""
+    def check(self, index: int) -> np.ndarray:
+        """Training: the loss () of one step with Keras' RMSprop on batch `index`, which is taken. Inference: the
+        features (B, h, w, c) of the batch, float32."""
 
     def restart(self) -> None:
         """Back to the given weights."""
 
-    def train(self, steps: int) -> None:
-        """So many training steps, as fast as it can; returns when the last is done."""
+    def run(self, steps: int) -> None:
+        """So many training steps, or the features of so many batches, as fast as it can; returns when all is done."""
 
 
 def serve(make: Callable[[Work], Peer]) -> None:
-    """A peer's whole process: the case is checked by its first losses, then each turn {"steps": n} is timed."""
+    """A peer's whole process: what it finds in the first steps goes to task["found"], a .npy file, so that it can be
+    compared; then each turn {"steps": n} is timed."""
 
     def begin(task: Message) -> tuple[Message, Turn]:
         peer = make(_work(task))
-        losses = [peer.checked_step(0)]
+        found = [peer.check(0)]
         seconds_to_first_step = time.time() - task["started"] - peer.seconds_choosing
-        losses += [peer.checked_step(index) for index in range(1, CHECKED_STEPS)]
+        found += [peer.check(index) for index in range(1, CHECKED_STEPS)]
+        np.save(task["found"], np.stack(found))
 
         def turn(message: Message) -> Message:
             # Each turn does the same work, and weights that have learnt the few pictures by heart are not timed.
             peer.restart()
             start = time.perf_counter()
-            peer.train(message["steps"])
+            peer.run(message["steps"])
             return {"seconds": time.perf_counter() - start}
 
         introduction = {
@@ -79,7 +86,6 @@ def serve(make: Callable[[Work], Peer]) -> None:
             "setup": peer.setup,
             "versions": peer.versions,
             "parameters": peer.parameters,
-            "losses": losses,
             "seconds_to_first_step": seconds_to_first_step,
         }
         return introduction, turn
@@ -116,10 +122,10 @@ def reason(error: Exception) -> str:
 
 
 def _work(task: dict[str, Any]) -> Work:
-    case = TypeAdapter(Case).validate_python(task["case"])
+    case = from_dict(task["case"])
     with np.load(task["arrays"]) as arrays:
         inputs, target = arrays["inputs"], arrays["target"]
         weights = {name.removeprefix("weight:"): arrays[name] for name in arrays if name.startswith("weight:")}
     begins = range(0, len(target), case.batch_size)
     batches = [(inputs[i : i + case.batch_size], target[i : i + case.batch_size]) for i in begins]
-    return Work(case, task["precision"], task["threads"], batches, weights)
+    return Work(case, task["precision"], task["threads"], batches, weights, frozenset(task["trained"]))

@@ -2,41 +2,17 @@
 
 import math
 import sys
-from collections import OrderedDict
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
+from torch._inductor import config as inductor_config
 from torch.nn import functional
 
 from jaxvision.bench.peers.serve import Work, serve
+from jaxvision.bench.peers.torch_models import MODELS
 from jaxvision.config import Augment
-
-FEATURES = {"convnet-mnist": (32, 64, 128), "convnet-dogs-vs-cats": (32, 64, 128, 256, 256)}
-
-
-class ConvNet(nn.Module):
-    """jaxvision's ConvNet; names of layers are the same, so that weights are."""
-
-    def __init__(self, image_shape: tuple[int, int, int], outputs: int, features: tuple[int, ...], dropout: float):
-        super().__init__()
-        height, width, channels = image_shape
-        layers: OrderedDict[str, nn.Module] = OrderedDict()
-        for number, out_channels in enumerate(features, start=1):
-            layers[f"conv{number}"] = nn.Conv2d(channels, out_channels, 3)
-            layers[f"relu{number}"] = nn.ReLU()
-            height, width, channels = height - 2, width - 2, out_channels
-            if number < len(features):
-                layers[f"pool{number}"] = nn.MaxPool2d(2)
-                height, width = height // 2, width // 2
-        self.base = nn.Sequential(layers)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.ModuleDict({"logits": nn.Linear(height * width * channels, outputs)})
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.base(x / 255)
-        # Height, width, channel, as the weights have it; of a channels_last tensor this is a view.
-        return self.head["logits"](self.dropout(x.permute(0, 2, 3, 1).flatten(1)))
 
 
 class Augmentation(nn.Module):
@@ -47,7 +23,7 @@ class Augmentation(nn.Module):
         self.settings = settings
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x, settings = x.float(), self.settings
+        settings = self.settings
         if settings == Augment():
             return x
         uniform = torch.empty(3, len(x), device=x.device).uniform_(-1, 1)
@@ -62,48 +38,59 @@ class Augmentation(nn.Module):
 
 
 class Torch:
-    """Channels last, torch's own RMSprop, and `torch.compile` where asked for."""
+    """Channels last, and `torch.compile` where asked for: what training and inference share."""
 
     seconds_choosing = 0.0
 
     def __init__(self, work: Work, mode: str):
         torch.set_num_threads(work.threads)
         torch.manual_seed(0)
-        on_gpu = torch.cuda.is_available()
-        device = torch.device("cuda" if on_gpu else "cpu")
-        if on_gpu:
+        self.on_gpu = torch.cuda.is_available()
+        device = torch.device("cuda" if self.on_gpu else "cpu")
+        if self.on_gpu:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
             torch.backends.cudnn.benchmark = True
-        case = work.case
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=work.precision == "bfloat16")
-        dropout = float(case.options.get("dropout", 0.0))  # type: ignore[arg-type]
-        self.model = cast(Any, ConvNet(case.image_shape, case.outputs, FEATURES[case.model], dropout))
+        self.model = cast(Any, MODELS[work.case.model](work.case))
         self.model.to(device, memory_format=torch.channels_last)
-        self.augmentation = Augmentation(case.augment)
         self.start = {name: _as_torch(name, array) for name, array in work.weights.items()}
         self.start = {name.replace(".kernel", ".weight"): array for name, array in self.start.items()}
+        self.model.load_state_dict(self.start)
         # NHWC arrays seen as NCHW: channels_last without a copy. All pictures stay on the device.
         self.batches = [
             (torch.from_numpy(x).to(device).permute(0, 3, 1, 2), torch.from_numpy(y).to(device).long())
             for x, y in work.batches
         ]
-        compile_mode = "reduce-overhead" if on_gpu else "default"
+        self.compile_mode = "reduce-overhead" if self.on_gpu else "default"
         if mode == "compile":
-            self.model.compile(mode=compile_mode)
-            if on_gpu:  # on a CPU the compiled warp took longer than eager's grid_sample
-                self.augmentation.compile(mode=compile_mode)
-        self.optimizer = torch.optim.RMSprop(self.model.parameters(), 1e-3, alpha=0.9, eps=1e-7, foreach=True)
-        self.squares = [torch.zeros_like(p) for p in self.model.parameters()]
-        self.restart()
-
+            self.model.compile(mode=self.compile_mode)
+        self.device = torch.cuda.get_device_name() if self.on_gpu else "cpu"
         self.parameters = sum(p.numel() for p in self.model.parameters())
-        self.device = torch.cuda.get_device_name() if on_gpu else "cpu"
-        compiled = f", torch.compile {compile_mode}" if mode == "compile" else ""
-        self.setup = f"channels_last, RMSprop foreach{', TF32' if on_gpu else ''}{compiled}"
+        self.setup = f"channels_last{', TF32' if self.on_gpu else ''}"
+        self.setup += f", torch.compile {self.compile_mode}" if mode == "compile" else ""
         self.versions = {"torch": str(torch.__version__)}
 
+
+class Training(Torch):
+    """Training steps with torch's own RMSprop; what is frozen requires no gradient."""
+
+    def __init__(self, work: Work, mode: str):
+        super().__init__(work, mode)
+        self.augmentation = Augmentation(work.case.augment)
+        if mode == "compile" and self.on_gpu:  # on a CPU the compiled warp took longer than eager's grid_sample
+            self.augmentation.compile(mode=self.compile_mode)
+        trained = {name.replace(".kernel", ".weight") for name in work.trained}
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in trained)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.learning_rate = work.case.learning_rate
+        self.optimizer = torch.optim.RMSprop(self.trained, self.learning_rate, alpha=0.9, eps=1e-7, foreach=True)
+        self.squares = [torch.zeros_like(p) for p in self.trained]
+        self.parameters = sum(p.numel() for p in self.trained)
+        self.setup += ", RMSprop foreach"
+
     def loss(self, images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        images = self.augmentation(images)
+        images = self.augmentation(images.float())
         with self.autocast:
             logits = self.model(images)
         if logits.shape[1] == 1:
@@ -116,26 +103,50 @@ class Torch:
         for square in self.squares:
             square.zero_()
 
-    def checked_step(self, index: int) -> float:
+    def check(self, index: int) -> np.ndarray:
         self.model.zero_grad(set_to_none=True)
         loss = self.loss(*self.batches[index % len(self.batches)])
         loss.backward()
         # Keras adds epsilon inside the square root and torch outside: to compare losses, Keras' form; to be timed,
         # torch's own optimizer.
         with torch.no_grad():
-            for parameter, square in zip(self.model.parameters(), self.squares, strict=True):
-                gradient = parameter.grad
+            for parameter, square in zip(self.trained, self.squares, strict=True):
+                gradient = cast(torch.Tensor, parameter.grad)
                 square.mul_(0.9).addcmul_(gradient, gradient, value=0.1)
-                parameter.addcdiv_(gradient, torch.sqrt(square + 1e-7), value=-1e-3)
-        return loss.item()
+                parameter.addcdiv_(gradient, torch.sqrt(square + 1e-7), value=-self.learning_rate)
+        return loss.detach().cpu().numpy()
 
-    def train(self, steps: int) -> None:
+    def run(self, steps: int) -> None:
         for index in range(steps):
             self.optimizer.zero_grad(set_to_none=True)
             self.loss(*self.batches[index % len(self.batches)]).backward()
             self.optimizer.step()
-        if torch.cuda.is_available():
+        if self.on_gpu:
             torch.cuda.synchronize()
+
+
+class Inference(Torch):
+    """Features under `torch.inference_mode`, brought to the host batch by batch."""
+
+    def __init__(self, work: Work, mode: str):
+        if mode == "compile":
+            # Weights as constants, laid out for the kernels beforehand: what Inductor's guide says for inference.
+            inductor_config.freezing = True
+        super().__init__(work, mode)
+        self.model.eval()
+        self.setup += ", inference_mode" + (", freezing" if mode == "compile" else "")
+
+    def check(self, index: int) -> np.ndarray:
+        with torch.inference_mode(), self.autocast:
+            features = self.model(self.batches[index % len(self.batches)][0].float())
+        return features.float().cpu().numpy()
+
+    def restart(self) -> None:
+        """Nothing has changed."""
+
+    def run(self, steps: int) -> None:
+        for index in range(steps):
+            self.check(index)
 
 
 def _as_torch(name: str, array: Any) -> torch.Tensor:
@@ -146,5 +157,10 @@ def _as_torch(name: str, array: Any) -> torch.Tensor:
     return tensor
 
 
+def make(work: Work, mode: str) -> Training | Inference:
+    """The peer that the case asks for."""
+    return Inference(work, mode) if work.case.is_inference else Training(work, mode)
+
+
 if __name__ == "__main__":
-    serve(lambda work: Torch(work, sys.argv[1]))
+    serve(lambda work: make(work, sys.argv[1]))
