@@ -12,10 +12,11 @@ from test_fit import PARTS, parameters, train
 from test_fit import RUN as AUGMENTED
 
 from jaxvision.config import Augment, Checkpoint, Group, Model, Optimizer, Phase
-from jaxvision.errors import ConfigError
+from jaxvision.errors import ConfigError, DataError
 from jaxvision.models import abstract_model, create_model
 from jaxvision.models.classifier import Classifier, make_head, output_shape
 from jaxvision.nn import BatchNorm, Chain, Conv, Rescaling
+from jaxvision.train import initial
 from jaxvision.train.checkpoint import restore_best
 from jaxvision.train.evaluate import evaluate
 from jaxvision.train.folder import read_metrics
@@ -25,6 +26,7 @@ from jaxvision.train.state import init_state
 from jaxvision.train.step import make_train_step
 from jaxvision.train.task import make_task
 from jaxvision.types import Batch
+from jaxvision.weights.export import export_safetensors
 
 RUN = replace(AUGMENTED, augment=Augment())
 HEAD_ONLY = replace(RUN, phases=(Phase(epochs=2, trainable=("head",)),))
@@ -183,6 +185,28 @@ def test_a_run_starts_from_another(tmp_path):
     other = train(tmp_path, replace(still, model=replace(model, reinit_head=True)), "other", four)
     names = {name for name, _ in _differences(first, other)}
     assert names == {"head/logits/kernel", "head/logits/bias"}
+
+
+def test_a_run_starts_from_a_file_of_weights_or_from_published_ones(tmp_path, monkeypatch):
+    source = create_model(RUN.model.name, (12, 12, 1), 4, seed=7, features=(4, 8))
+    file = tmp_path / "four.safetensors"
+    export_safetensors(source, file, name=RUN.model.name)
+    asked = []
+    monkeypatch.setattr(initial, "published_file", lambda name, top: asked.append((name, top)) or file)
+    still = replace(RUN, phases=(Phase(1, optimizer=Optimizer("sgd", 1e-12)),))
+    for weights in (str(file), "imagenet"):
+        with pytest.raises(DataError, match="logits"):  # a head of four
+            train(tmp_path, replace(still, model=replace(RUN.model, weights=weights)), weights[-8:])
+        model = replace(RUN.model, weights=weights, reinit_head=True)
+        result = train(tmp_path, replace(still, model=model), weights[-8:])
+        trained, fresh = (
+            restore_best(result.run_dir).model,
+            create_model(RUN.model.name, (12, 12, 1), 1, features=(4, 8)),
+        )
+        for name, value in values(trained).items():
+            expected = values(fresh if name.startswith("head") else source)[name]
+            np.testing.assert_allclose(value, expected, atol=1e-8, err_msg=name)
+    assert asked == [(RUN.model.name, True), (RUN.model.name, False)]
 
 
 def _differences(one, other):
