@@ -171,7 +171,8 @@ class Phase:
     groups: tuple[Group, ...] = ()
     """Parameters with learning rates of their own."""
     start: Literal["best", "last"] = "best"
-    """A later phase starts from the best checkpoint of the phase before, or from where that ended (last)."""
+    """A later phase starts from the best checkpoint of the phase before (averaged where ema_decay averages), or from
+    where that ended (last)."""
 
 
 @dataclass(frozen=True)

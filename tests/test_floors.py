@@ -10,6 +10,7 @@ EXPERIMENTS = PACKAGE.parent / "experiments"
 
 FLOORS: dict[str, int] = {
     "errors": 0, "config": 0, "types": 0, "serialize": 0, "experiments": 0, "importing": 0, "cachedir": 0, "cores": 0,
+    "outputs": 0,
     "nn": 1, "augment": 1, "figures": 1,
     "data": 2,
     "models": 3, "weights": 3,

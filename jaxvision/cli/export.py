@@ -14,7 +14,8 @@ class ExportArguments:
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_MODEL")]
     """A run folder, or the name of a model, which needs --weights."""
     to: str
-    """stablehlo (a file for JAX), savedmodel (a folder for TensorFlow), safetensors, or keras (.weights.h5)."""
+    """stablehlo (a file for JAX), savedmodel (a folder for TensorFlow), safetensors, or keras (.weights.h5); onnx tells
+    how it is made, in an environment of its own."""
     out: str
     """The file or folder to write; safetensors are called NAME.safetensors, Keras' weights NAME.weights.h5."""
     weights: str | None = None
@@ -22,7 +23,7 @@ class ExportArguments:
     image_size: tuple[int, int] | None = None
     """With a model: height and width of the pictures; otherwise what it is usually made for."""
     top: bool = True
-    """With a model: its head too; --no-top for the base alone."""
+    """With the head; --no-top for the base alone, which gives features."""
 
 
 def export_command(argv: list[str]) -> None:

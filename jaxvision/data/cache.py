@@ -44,9 +44,8 @@ def cached(part: FilePart | SequentialPart) -> ArrayPart | None:
     the whole. For a smaller one that would decode more than is used: it is decoded alone, in each run.
     """
     whole = part.whole or part
-    if part.cache is None or (identity := picture_identity(whole)) is None:
+    if part.cache is None or (key := decoded_key(whole)) is None:
         return None
-    key = _key(identity)
     entry = store.find(part.cache, key)
     if entry is None and 2 * len(part.target) >= len(whole.target):
         try:
@@ -80,8 +79,13 @@ def _keep(cache: Cache, key: str, part: FilePart | SequentialPart) -> store.Entr
     )
 
 
-def picture_identity(part: FilePart | SequentialPart) -> str | None:
-    """What decides the part's decoded pictures, besides the decoder; None where that is not known."""
+def decoded_key(part: FilePart | SequentialPart) -> str | None:
+    """sha256 over what decides the part's decoded pictures; None where that is not known."""
+    identity = _identity(part)
+    return None if identity is None else _key(identity)
+
+
+def _identity(part: FilePart | SequentialPart) -> str | None:
     if isinstance(part, SequentialPart):
         return part.identity
     root = os.path.commonpath({os.path.dirname(path) for path in part.paths})

@@ -17,7 +17,7 @@ from rich.progress import track
 
 from jaxvision.config import PARTS, Data
 from jaxvision.cores import available_cores
-from jaxvision.data.cache import DECODER_VERSION, picture_identity
+from jaxvision.data.cache import decoded_key
 from jaxvision.data.open import SOURCES, open_dataset
 from jaxvision.data.parts import ArrayPart, FilePart, Part
 from jaxvision.data.picture import EXTENSIONS, picture_fault
@@ -121,7 +121,7 @@ def _folder(root: Path, image_shape: tuple[int, int, int], resize: Literal["stre
     labels = np.array([class_names.index(names[0]) if names else -1 for names in folders], np.int32)
     part = FilePart(tuple(str(root / file) for file in pictures), labels, image_shape[:2], image_shape[2], resize)
     names = tuple(file.as_posix() for file in pictures)
-    identity = f"{DECODER_VERSION} {picture_identity(part)} {names} {class_names}"
+    identity = f"{decoded_key(part)} {names} {class_names}"
     return Everything((part,), names, labels, tuple(class_names), _digest(identity))
 
 

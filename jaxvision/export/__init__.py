@@ -8,6 +8,7 @@ from typing import NamedTuple
 from jaxvision.errors import ConfigError, nearest
 from jaxvision.export.savedmodel import write_savedmodel
 from jaxvision.export.stablehlo import write_stablehlo
+from jaxvision.outputs import require_absent
 from jaxvision.train.ready import ReadyModel, ready_model
 from jaxvision.weights import export_keras, export_safetensors
 
@@ -30,7 +31,7 @@ ONNX = """onnx is made in an environment of its own, as jax2onnx pins another or
   jaxvision export RUN --to safetensors --out model.safetensors
   python -m venv onnx
   onnx/bin/pip install jax2onnx h5py pydantic rich safetensors
-  onnx/bin/pip install --no-deps jaxvision
+  onnx/bin/pip install --no-deps -e PATH_TO_CLONE
 and in onnx/bin/python, with name, options, picture shape and number of outputs (1 for two classes) of the run:
   model = jaxvision.create_model(NAME, (H, W, C), OUTPUTS, conv="lax", **OPTIONS)
   jaxvision.load_keras_weights(model, "model.safetensors")
@@ -63,8 +64,7 @@ def export(
     path = Path(out).expanduser()
     if not path.name.endswith(FORMATS[to].suffix) or path.name == FORMATS[to].suffix:
         raise ConfigError(f"out: {to} is called NAME{FORMATS[to].suffix}. Received: {os.fspath(out)!r}")
-    if path.exists() or path.is_symlink():
-        raise ConfigError(f"{path}: already there; nothing is written over. Give another --out, or remove it.")
+    require_absent(path)
     ready = ready_model(source, weights=weights, image_size=image_size, top=top)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

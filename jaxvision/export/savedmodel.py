@@ -22,7 +22,7 @@ def write_savedmodel(ready: ReadyModel, path: Path) -> None:
     PATH/assets.extra/jaxvision.json tells class names, pictures, outputs and versions. Parameters are variables beside
     the program.
 
-    Raises: ConfigError: TensorFlow cannot be imported.
+    Raises: ConfigError: TensorFlow cannot be imported, or does not write it.
     """
     try:
         tf = tensorflow()
@@ -50,5 +50,7 @@ def write_savedmodel(ready: ReadyModel, path: Path) -> None:
         (partial / "assets.extra").mkdir()
         write_json(partial / "assets.extra" / "jaxvision.json", describe(ready, function, parameters))
         partial.rename(path)
+    except tf.errors.OpError as error:
+        raise ConfigError(f"{path}: cannot be written. Received: {error.message}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -8,8 +8,8 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from jaxvision.errors import ConfigError
 from jaxvision.export.program import PLATFORMS, as_function, describe
+from jaxvision.outputs import require_absent
 from jaxvision.train.ready import ReadyModel
 
 
@@ -25,8 +25,7 @@ def write_stablehlo(ready: ReadyModel, path: Path) -> None:
     Raises: ConfigError: PATH.json is there already.
     """
     card = path.with_name(path.name + ".json")
-    if card.exists():
-        raise ConfigError(f"{card}: already there; nothing is written over. Give another --out, or remove it.")
+    require_absent(card)
     function, parameters = as_function(ready)
     (batch,) = jax.export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *ready.image_shape), jnp.uint8)

@@ -1,5 +1,6 @@
 """Architectures by name. A new one is a file here and a line in `MODELS`."""
 
+from jaxvision.models.classifier import Classifier
 from jaxvision.models.registry import (
     MODELS,
     abstract_model,
@@ -12,6 +13,7 @@ from jaxvision.models.summary import LayerRow, Summary, summarize
 
 __all__ = [
     "MODELS",
+    "Classifier",
     "LayerRow",
     "Summary",
     "abstract_model",

@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxvision.config import Count, Fraction
 from jaxvision.errors import ConfigError
-from jaxvision.nn import Chain, Dense, Dropout, Flatten, GlobalAveragePool, TrainingAware
+from jaxvision.nn import Chain, Dense, Dropout, Flatten, GlobalAveragePool, TrainingAware, apply
 
 Top = Annotated[
     Literal["published", "flatten", "average"],
@@ -33,8 +33,8 @@ class Classifier(TrainingAware):
         self.preprocessing, self.base, self.head = preprocessing, base, head
 
     def __call__(self, images: jax.Array, train: bool = False, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        x = self.base(self.preprocessing(images), train, rngs=rngs)
-        return self.head(x, train, rngs=rngs)
+        x = apply(self.base, self.preprocessing(images), train, rngs)
+        return apply(self.head, x, train, rngs)
 
     def features(
         self, images: jax.Array, levels: Sequence[str] = (), train: bool = False, *, rngs: nnx.Rngs | None = None
@@ -108,11 +108,17 @@ def make_top(
 ) -> Chain:
     """The head that a published model's options ask for; `published` makes the paper's from the base's output shape.
 
-    Raises: ConfigError: pictures too small for the base; hidden or dropout given for a published top.
+    Raises: ConfigError: pictures too small for the base, or not of three channels; hidden or dropout given for a
+      published top.
     """
+    if input_shape[-1] != 3:
+        raise ConfigError(
+            f"a published model takes pictures of 3 channels (red, green, blue): set data.channels to 3. Received:"
+            f" {input_shape[-1]} channels"
+        )
+    shape = output_shape(base, input_shape)
     if num_classes is None:
         return Chain()
-    shape = output_shape(base, input_shape)
     if top != "published":
         return make_head(shape, num_classes, top=top, hidden=hidden, dropout=dropout, dtype=dtype, rngs=rngs)
     if hidden or dropout:

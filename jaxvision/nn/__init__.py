@@ -1,7 +1,7 @@
 """Layers. One idea per file; every model of ours is built from these."""
 
 from jaxvision.nn.activation import Activation
-from jaxvision.nn.chain import Chain, TrainingAware
+from jaxvision.nn.chain import Chain, TrainingAware, apply
 from jaxvision.nn.conv import Conv, conv2d, conv_transpose2d
 from jaxvision.nn.dense import Dense, Flatten
 from jaxvision.nn.depthwise import DepthwiseConv, SeparableConv
@@ -28,6 +28,7 @@ __all__ = [
     "SeparableConv",
     "TrainingAware",
     "ZeroPad",
+    "apply",
     "average_pool",
     "conv2d",
     "conv_transpose2d",

@@ -10,15 +10,18 @@ class TrainingAware(nnx.Module):
     """A layer that does something else in training, or holds such layers: called as `layer(x, train, rngs=rngs)`.
 
     train: False (the default) for evaluation. rngs: random numbers for training, where the layer draws any.
+    `frozen`: set by training where nothing of the layer is trained; it then does in training what it does otherwise.
     """
+
+    frozen = False
 
     def __call__(self, x: jax.Array, train: bool = False, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         raise NotImplementedError
 
 
 def apply(layer: nnx.Module, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
-    """`layer` on `x`, told of training where it wants to know."""
-    return layer(x, train, rngs=rngs) if isinstance(layer, TrainingAware) else layer(x)
+    """`layer` on `x`, told of training where it wants to know and is not frozen."""
+    return layer(x, train and not layer.frozen, rngs=rngs) if isinstance(layer, TrainingAware) else layer(x)
 
 
 class Chain(TrainingAware):

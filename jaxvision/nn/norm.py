@@ -16,7 +16,7 @@ class BatchNorm(TrainingAware):
     axes but the last, and the stored `mean` and `var` move towards them: `stored * momentum + batch * (1 - momentum)`.
     Otherwise the stored ones are used, and nothing changes. All is float32, and the result is cast to `dtype`.
 
-    `frozen` (False until set) keeps to the stored statistics in training too, as Keras' `trainable = False` does.
+    `frozen` keeps to the stored statistics in training too, as Keras' `trainable = False` does.
     """
 
     def __init__(
@@ -34,7 +34,6 @@ class BatchNorm(TrainingAware):
         self.mean = nnx.BatchStat(jnp.zeros((features,), jnp.float32))
         self.var = nnx.BatchStat(jnp.ones((features,), jnp.float32))
         self.momentum, self.epsilon, self.dtype = momentum, epsilon, dtype
-        self.frozen = False
 
     def __call__(self, x: jax.Array, train: bool = False, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         x = x.astype(jnp.float32)

@@ -16,8 +16,9 @@ from rich.progress import Progress
 
 from jaxvision.data.every import Everything, every_example
 from jaxvision.errors import ConfigError, nearest
+from jaxvision.outputs import require_absent
 from jaxvision.train.memory import keep_memory
-from jaxvision.train.partial_npz import PartialNpz, require_absent
+from jaxvision.train.partial_npz import PartialNpz
 from jaxvision.train.ready import ready_model
 
 Pool = Literal["none", "average"]

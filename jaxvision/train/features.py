@@ -13,9 +13,12 @@ from rich.progress import track
 
 from jaxvision.config import PARTS, Data, Run
 from jaxvision.data import Dataset, Feed, open_feed, store
-from jaxvision.data.cache import cached, open_cache, picture_identity
-from jaxvision.data.parts import ArrayPart, Part, SequentialPart, fingerprint
+from jaxvision.data.cache import cached, decoded_key, open_cache
+from jaxvision.data.parts import ArrayPart, FilePart, Part
 from jaxvision.errors import ConfigError
+from jaxvision.models import Classifier
+
+HASHED_AT_ONCE = 256
 
 
 def with_features(dataset: Dataset, model: Any, run: Run, *, progress: bool = True) -> Dataset:
@@ -30,22 +33,25 @@ def with_features(dataset: Dataset, model: Any, run: Run, *, progress: bool = Tr
     """
     if run.cache_features == "off":
         return dataset
-    if not hasattr(model, "base") or not hasattr(model, "head"):
-        raise ConfigError(f"cache_features: the model has no base and head. Received: model.name={run.model.name!r}")
+    if not isinstance(model, Classifier):
+        raise ConfigError(
+            "cache_features: needs a model that is a jaxvision.models.Classifier: preprocessing, base and head."
+            f" Received: model.name={run.model.name!r}"
+        )
     base = CompiledBase(model, dataset.image_shape)
-    identity = f"{base.digest()} {dataset.fingerprint}"
+    program = base.digest()
     parts: dict[str, Any] = {}
     for name in PARTS:
         part = getattr(dataset, name)
         if part is not None and (name != "train" or run.cache_features == "all"):
-            parts[name] = _features_of(part, name, base, run, identity, progress)
+            parts[name] = _features_of(part, name, base, run, program, progress)
     return replace(dataset, **parts)
 
 
 class CompiledBase:
     """A model's preprocessing and base, compiled."""
 
-    def __init__(self, model: Any, image_shape: tuple[int, ...]):
+    def __init__(self, model: Classifier, image_shape: tuple[int, ...]):
         graph, self.variables = nnx.split((model.preprocessing, model.base))
 
         def forward(variables: nnx.State, images: jax.Array) -> jax.Array:
@@ -72,11 +78,13 @@ class CompiledBase:
             yield np.asarray(self._forward(self.variables, batch.inputs))[: int(np.sum(batch.valid))]
 
 
-def _features_of(part: Part, name: str, base: CompiledBase, run: Run, identity: str, progress: bool) -> ArrayPart:
+def _features_of(part: Part, name: str, base: CompiledBase, run: Run, program: str, progress: bool) -> ArrayPart:
     shape = (len(part.target), *base.shape())
     names = part.names if isinstance(part, ArrayPart) else getattr(part, "paths", None)
-    cache = open_cache(run.data, "features")
-    key = hashlib.sha256(f"{identity} {name} {_identity(part)}".encode()).hexdigest()
+    identity = _identity(part)
+    # Where nobody can tell whether the pictures are the same as last time, nothing is kept.
+    cache = None if identity is None else open_cache(run.data, "features")
+    key = hashlib.sha256(f"{program} {identity}".encode()).hexdigest()
     entry = cache and store.find(cache, key)
     if not entry:
         pictures = part if isinstance(part, ArrayPart) else cached(part) or part
@@ -98,12 +106,17 @@ def _features_of(part: Part, name: str, base: CompiledBase, run: Run, identity: 
     return ArrayPart(entry.pictures, part.target, names)
 
 
-def _identity(part: Part) -> str:
-    """What decides the part's pictures."""
+def _identity(part: Part) -> str | None:
+    """What decides the part's decoded pictures; None where that is not known."""
     if isinstance(part, ArrayPart):
-        return fingerprint({"part": part})
-    positions = part.positions.tobytes() if isinstance(part, SequentialPart) else b""
-    return f"{picture_identity(part)} {hashlib.sha256(positions).hexdigest()}"
+        digest = hashlib.sha256(f"{part.inputs.shape} {part.inputs.dtype}".encode())
+        for begin in range(0, len(part.inputs), HASHED_AT_ONCE):
+            digest.update(np.ascontiguousarray(part.inputs[begin : begin + HASHED_AT_ONCE]).data)
+        return digest.hexdigest()
+    key = decoded_key(part)
+    if key is None or isinstance(part, FilePart):
+        return key
+    return f"{key} {hashlib.sha256(part.positions.tobytes()).hexdigest()}"
 
 
 def _in_order(data: Data, batch_size: int | None) -> dict[str, Any]:

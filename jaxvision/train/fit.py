@@ -71,7 +71,7 @@ def fit(
     task = make_task(run, len(dataset.class_names))
     card = ModelCard(run, dataset.class_names, dataset.image_shape, task.num_outputs)
     model = card.build()
-    load_initial_weights(model, run)
+    load_initial_weights(model, run, task.num_outputs)
     _check_phases(run, model)
     dataset = with_features(dataset, model, run, progress=progress)
     # Opened before the folder is made: resident pictures are decoded here, and a broken one must leave nothing behind.
@@ -153,7 +153,7 @@ def _check_phases(run: Run, model: nnx.Module) -> None:
     """Whether the model has what the phases train, before anything is written."""
     for number, phase in enumerate(run.phases):
         selection = select(model, phase, where=f"phases.{number}.trainable")
-        scale_groups(model, phase.groups, where=f"phases.{number}.groups")
+        scale_groups(model, selection, phase.groups, where=f"phases.{number}.groups")
         if run.cache_features != "off" and not only_in(selection, "head"):
             raise ConfigError(
                 "cache_features: features can be kept only where the base is frozen in every phase. Set"

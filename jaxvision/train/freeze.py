@@ -1,7 +1,7 @@
 """Which parameters a phase trains: names, blocks and the last layers of a model, and what becomes of BatchNorm."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -11,7 +11,7 @@ from flax import nnx
 
 from jaxvision.config import Group, Phase
 from jaxvision.errors import ConfigError, nearest
-from jaxvision.nn import BatchNorm, Chain
+from jaxvision.nn import BatchNorm, Chain, TrainingAware
 
 Path = tuple[Any, ...]
 _SLICE = re.compile(r"(.+)\[(-?\d*):(-?\d*)\]")
@@ -19,19 +19,20 @@ _SLICE = re.compile(r"(.+)\[(-?\d*):(-?\d*)\]")
 
 @dataclass(frozen=True)
 class Selection:
-    """What a phase trains. paths: of the trained parameters. frozen_norms: of BatchNorms that keep their statistics."""
+    """What a phase trains. paths: of the trained parameters. frozen: of layers that run as in evaluation."""
 
     paths: frozenset[Path]
-    frozen_norms: frozenset[Path]
+    frozen: frozenset[Path]
 
     def __call__(self, path: Path, variable: Any) -> bool:
         """Whether a variable is trained: an NNX filter."""
         return path in self.paths
 
     def apply(self, model: nnx.Module) -> None:
-        """Tells the BatchNorms of `model` which of them are frozen."""
-        for path, norm in _batch_norms(model):
-            norm.frozen = path in self.frozen_norms
+        """Tells the layers of `model` whether they are frozen."""
+        for path, layer in nnx.iter_modules(model):
+            if isinstance(layer, TrainingAware):
+                layer.frozen = path in self.frozen
 
 
 def select(model: nnx.Module, phase: Phase, *, where: str = "phase.trainable") -> Selection:
@@ -41,37 +42,51 @@ def select(model: nnx.Module, phase: Phase, *, where: str = "phase.trainable") -
     that is below. `base[-4:]` stands for layers of a chain, counted as Python counts: in VGG16 each convolution and
     pool, as in Keras' `conv_base.layers[-4:]`; in other models a block of several layers is one.
 
-    A BatchNorm that is not trained uses its stored statistics in training too and keeps them. In fine-tuning (where
-    `phase.trainable` freezes something) that holds for all of the base, also inside blocks that are trained, unless
-    `phase.batch_norm` is "trained" (Chollet, 8.3.2).
+    A layer or block of which nothing is trained runs as in evaluation: BatchNorm uses its stored statistics and keeps
+    them, dropout drops nothing. In fine-tuning (where anything is frozen) BatchNorm is frozen in all of the base, also
+    inside blocks that are trained, unless `phase.batch_norm` is "trained" (Chollet, 8.3.2).
 
     Raises:
-      ConfigError: a pattern that matches nothing, or nothing is left to train; `where` is the field it names.
+      ConfigError: a pattern that matches nothing, nothing is left to train, or a layer of flax that cannot be frozen;
+        `where` is the field it names.
     """
-    params = [path for path, variable in nnx.to_flat_state(nnx.state(model)) if isinstance(variable, nnx.Param)]
+    params = _params(model)
     chosen = set(params)
     if phase.trainable is not None:
         chosen = set().union(*(_matching(model, params, pattern, where) for pattern in phase.trainable))
-    frozen_norms = set()
-    for path, _ in _batch_norms(model):
-        below = {param for param in params if param[: len(path)] == path}
-        tuned = phase.batch_norm == "auto" and phase.trainable is not None and path[0] == "base"
-        if phase.batch_norm == "frozen" or tuned or (phase.trainable is not None and not below & chosen):
-            frozen_norms.add(path)
-            chosen -= below
+    keeps_norms = phase.batch_norm == "auto" and len(chosen) < len(params)
+    layers = [(path, layer) for path, layer in nnx.iter_modules(model) if isinstance(layer, TrainingAware)]
+    frozen = {
+        path
+        for path, layer in layers
+        if isinstance(layer, BatchNorm) and (phase.batch_norm == "frozen" or (keeps_norms and path[0] == "base"))
+    }
+    chosen -= {param for path in frozen for param in _below(params, path)}
     if not chosen:
         raise ConfigError(f"{where}: nothing is left to train. Received: {phase.trainable}")
-    return Selection(frozenset(chosen), frozenset(frozen_norms))
+    frozen |= {path for path, _ in layers if (below := _below(params, path)) and not below & chosen}
+    for path, layer in nnx.iter_modules(model):
+        if isinstance(layer, nnx.BatchNorm) and not _below(params, path) & chosen:
+            raise ConfigError(
+                f"{where}: {'/'.join(map(str, path))} is flax' own BatchNorm, which cannot be told to keep its"
+                " statistics in training. Use jaxvision.nn.BatchNorm in its place, or train it."
+            )
+    return Selection(frozenset(chosen), frozenset(frozen))
 
 
 def scale_groups(
-    model: nnx.Module, groups: Sequence[Group], *, where: str = "phase.groups"
+    model: nnx.Module, selection: Selection, groups: Sequence[Group], *, where: str = "phase.groups"
 ) -> optax.GradientTransformation:
-    """Updates times the `learning_rate_scale` of the first group that matches. ConfigError: one matches nothing."""
-    params = [path for path, variable in nnx.to_flat_state(nnx.state(model)) if isinstance(variable, nnx.Param)]
+    """Updates times the `learning_rate_scale` of the first group that matches.
+
+    Raises: ConfigError: a group matches nothing, or nothing that is trained.
+    """
     scales: dict[Path, float] = {}
     for group in groups:
-        for path in _matching(model, params, group.pattern, where):
+        trained = _matching(model, _params(model), group.pattern, where) & selection.paths
+        if not trained:
+            raise ConfigError(f"{where}: all that the group matches is frozen. Received: {group.pattern!r}")
+        for path in trained:
             scales.setdefault(path, group.learning_rate_scale)
 
     def update(updates: nnx.State, state: optax.EmptyState, params: Any = None) -> tuple[nnx.State, optax.EmptyState]:
@@ -88,8 +103,12 @@ def only_in(selection: Selection, part: str) -> bool:
     return all(path[0] == part for path in selection.paths)
 
 
-def _batch_norms(model: nnx.Module) -> Iterator[tuple[Path, BatchNorm]]:
-    return ((path, module) for path, module in nnx.iter_modules(model) if isinstance(module, BatchNorm))
+def _params(model: nnx.Module) -> list[Path]:
+    return [path for path, variable in nnx.to_flat_state(nnx.state(model)) if isinstance(variable, nnx.Param)]
+
+
+def _below(params: list[Path], path: Path) -> set[Path]:
+    return {param for param in params if param[: len(path)] == path}
 
 
 def _matching(model: nnx.Module, params: list[Path], pattern: str, where: str) -> set[Path]:

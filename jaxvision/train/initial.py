@@ -10,8 +10,10 @@ from jaxvision.errors import ConfigError
 from jaxvision.train.checkpoint import restore_best
 from jaxvision.weights import load_keras_weights, published_file
 
+IMAGENET_CLASSES = 1000
 
-def load_initial_weights(model: nnx.Module, run: Run) -> None:
+
+def load_initial_weights(model: nnx.Module, run: Run, num_outputs: int) -> None:
     """Fills `model`, fresh from its builder, with what `run.model` says it starts from.
 
     With `reinit_head` the head keeps its fresh values, whatever the file or the run has there.
@@ -22,6 +24,11 @@ def load_initial_weights(model: nnx.Module, run: Run) -> None:
     settings = run.model
     if settings.weights is not None:
         is_published = settings.weights == "imagenet"
+        if is_published and not settings.reinit_head and num_outputs != IMAGENET_CLASSES:
+            raise ConfigError(  # before half a gigabyte is fetched
+                f"model.weights: imagenet's head has {IMAGENET_CLASSES:,} outputs and this run's {num_outputs}: set"
+                " model.reinit_head to True. Received: model.weights='imagenet', model.reinit_head=False"
+            )
         path = published_file(settings.name, not settings.reinit_head) if is_published else settings.weights
         load_keras_weights(model, path, reinit_head=settings.reinit_head)
     if settings.init_from is not None:
@@ -36,7 +43,11 @@ def _copy(source: nnx.State, model: nnx.Module, run_dir: str, reinit_head: bool)
         for path, variable in nnx.to_flat_state(nnx.state(model))
         if not isinstance(variable, nnx.RngState) and not (reinit_head and path[0] == "head")
     }
-    faults = []
+    faults = [
+        f"{'/'.join(map(str, path))}: the model has no such tensor"
+        for path, variable in given.items()
+        if path not in wanted and not isinstance(variable, nnx.RngState) and not (reinit_head and path[0] == "head")
+    ]
     for path, variable in wanted.items():
         name = "/".join(map(str, path))
         if path not in given:
@@ -46,7 +57,7 @@ def _copy(source: nnx.State, model: nnx.Module, run_dir: str, reinit_head: bool)
     if faults:
         raise ConfigError(
             f"model.init_from: the model of {run_dir} is another one. Set model.reinit_head if only the head differs."
-            f" Received:\n  " + "\n  ".join(faults[:20]) + ("\n  ..." if len(faults) > 20 else "")
+            " Received:\n  " + "\n  ".join(faults)
         )
     new: dict[Any, Any] = {path: variable.replace(jnp.asarray(given[path][...])) for path, variable in wanted.items()}
     nnx.update(model, nnx.from_flat_state(new))

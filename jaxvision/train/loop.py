@@ -81,7 +81,7 @@ class Training:
         model = nnx.merge(self._graph, self._start)
         selection = select(model, phase, where=f"phases.{number}.trainable")
         selection.apply(model)
-        groups = scale_groups(model, phase.groups, where=f"phases.{number}.groups")
+        groups = scale_groups(model, selection, phase.groups, where=f"phases.{number}.groups")
         optimizer, learning_rate = make_optimizer(phase, self._train_feed.steps_per_epoch, groups)
         ema = self._run.ema_decay is not None
         graph, self._state = init_state(model, optimizer, ema=ema, trained=selection, step=self.step)

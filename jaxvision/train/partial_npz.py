@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from jaxvision.errors import ConfigError
+from jaxvision.outputs import require_absent
 from jaxvision.train.folder import write_json
 
 DTYPE = np.dtype(np.float32)
@@ -133,12 +134,6 @@ class PartialNpz:
             header, {"descr": DTYPE.str, "fortran_order": False, "shape": (self.rows, *shape)}
         )
         return header.getvalue()
-
-
-def require_absent(path: Path) -> None:
-    """ConfigError where there is something at `path`: nothing is written over."""
-    if path.exists() or path.is_symlink():
-        raise ConfigError(f"{path}: already there; nothing is written over. Give another --out, or remove it.")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -11,9 +12,12 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
-from jaxvision.errors import ConfigError
-from jaxvision.models import create_model, model_names
+from jaxvision.config import Model, Run
+from jaxvision.errors import ConfigError, nearest
+from jaxvision.experiments import list_experiments, load_run
+from jaxvision.models import abstract_model, create_model, model_names
 from jaxvision.models.registry import BOOK_INPUTS
+from jaxvision.nn import Chain
 from jaxvision.train.checkpoint import restore_best
 from jaxvision.train.folder import PACKAGES
 from jaxvision.weights import load_keras_weights, published_file
@@ -60,16 +64,16 @@ def ready_model(
     Args:
       weights: "imagenet" for Keras' published ones, or a file (see `load_keras_weights`).
       image_size: height and width of the pictures; None: those the model is usually made for.
-      top: with the head, of as many outputs as the weights have; False: the base alone.
+      top: with the head, of a model by name of as many outputs as the weights have; False: the base alone.
 
-    Raises: UserError: no such run or model, no weights, or weights of another model.
+    Raises: UserError: no such run or model, no weights, weights of another model, or no base to take alone.
     """
     source = os.fspath(source)
     if (epath.Path(source) / "checkpoints").is_dir():
         for flag, value in (("weights", weights), ("image_size", image_size)):
             if value is not None:
                 raise ConfigError(f"{flag}: {source} is a run, which has its own. Received: {value!r}")
-        return _of_run(source)
+        return _of_run(source, top)
     if source not in model_names() and ":" not in source:
         raise ConfigError(
             f"{source!r} is neither a run folder (no checkpoints/ in it) nor a model. Models:"
@@ -80,15 +84,57 @@ def ready_model(
     return _of_name(source, os.fspath(weights), image_size, top)
 
 
-def _of_run(source: str) -> ReadyModel:
+def model_with_file(
+    name: str,
+    path: str | os.PathLike[str],
+    *,
+    input_shape: tuple[int, int, int] | None = None,
+    num_outputs: int | None = None,
+) -> ReadyModel:
+    """The model that a file's weights are of, with them: the file says nothing of a model's options, `name` does.
+
+    Args:
+      name: of a model, an experiment, or a run folder, whose options and pictures count and not its own weights.
+      input_shape: (H, W, C) of the pictures; None: the run's, or those the model is usually made for.
+      num_outputs: of the last layer, 0 for no head; None: as many as the file's last dense layer has.
+
+    Raises: UserError: no such model or run, or the file's weights are of another.
+    """
+    known = [*model_names(), *list_experiments()]
+    if name not in known and ":" not in name and not Path(name).exists():
+        raise ConfigError(
+            f"model: no model, experiment or run folder of this name.{nearest(name, known)} Received: {name!r}"
+        )
+    is_model = name in model_names() or (":" in name and ".py:" not in name)
+    run = Run(model=Model(name)) if is_model else load_run(name)
+    usual = BOOK_INPUTS[run.model.name][0] if run.model.name in BOOK_INPUTS else None
+    size = run.data.image_size or (usual and usual[:2])
+    shape = input_shape or (size and (*size, run.data.channels or (usual[2] if usual else 3)))
+    if shape is None:
+        raise ConfigError(f"input_shape: {name!r} has no usual pictures; give their height, width, channels.")
+    if min(shape) < 1:
+        raise ConfigError(f"input_shape: height, width and channels must be at least 1. Received: {shape}")
+    outputs = _outputs(path) if num_outputs is None else num_outputs or None
+    model = _filled(run.model, shape, outputs, path)
+    return ReadyModel(model, run.model.name, shape, outputs, (), run.data.resize, os.fspath(path))
+
+
+def _of_run(source: str, top: bool) -> ReadyModel:
     restored = restore_best(source)
-    card = restored.card
+    model, card = restored.model, restored.card
+    if not top:
+        if not (hasattr(model, "base") and hasattr(model, "head")):
+            raise ConfigError(
+                f"top: the model of {source} has no base and head, of which the base could be taken alone. Received:"
+                f" {card.run.model.name!r}"
+            )
+        model.head = Chain()
     return ReadyModel(
-        restored.model,
+        model,
         card.run.model.name,
         card.image_shape,
-        card.num_outputs,
-        card.class_names,
+        card.num_outputs if top else None,
+        card.class_names if top else (),
         card.run.data.resize,
         f"run {card.run.name}, step {restored.step}",
     )
@@ -105,10 +151,28 @@ def _of_name(name: str, weights: str, image_size: tuple[int, int] | None, top: b
     # The file comes first: whether it is there is soon known, and it tells the number of outputs.
     path = published_file(name, top=top) if weights == "imagenet" else weights
     num_outputs = _outputs(path) if top else None
-    model = create_model(name, shape, num_outputs)
     # Without a head of our own, the file's is passed over.
-    load_keras_weights(model, path, reinit_head=not top)
+    model = _filled(Model(name), shape, num_outputs, path, reinit_head=not top)
     return ReadyModel(model, name, shape, num_outputs, (), "stretch", weights)
+
+
+def _filled(
+    settings: Model,
+    shape: tuple[int, int, int],
+    num_outputs: int | None,
+    path: str | os.PathLike[str],
+    *,
+    reinit_head: bool = False,
+) -> nnx.Module:
+    """A model with the file's numbers; no time is lost on random ones."""
+    options: dict[str, Any] = dict(settings.options)
+    model = abstract_model(settings.name, shape, num_outputs, **options)
+    load_keras_weights(model, path, reinit_head=reinit_head)
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(nnx.state(model))):
+        # One's own model may hold what no file has, such as the random state of its dropout.
+        model = create_model(settings.name, shape, num_outputs, **options)
+        load_keras_weights(model, path, reinit_head=reinit_head)
+    return model
 
 
 def _outputs(path: str | os.PathLike[str]) -> int | None:

@@ -1,9 +1,8 @@
 """Our weights as files that others read: Keras 3's `.weights.h5` and `.safetensors`."""
 
-import contextlib
+import io
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -25,10 +24,13 @@ def export_keras(model: nnx.Module, path: str | os.PathLike[str], *, name: str |
     weights); for a convnet the book's; a head of `hidden` layers comes as Dense layers of the same model, after the
     base. Numbers and their types are unchanged. name: the model's, kept in the file.
 
-    Raises: ConfigError: the path does not end in .weights.h5, without which Keras does not load it.
+    Raises: ConfigError: the path does not end in .weights.h5, without which Keras does not load it; or it cannot be
+      written.
     """
-    layers = model_layers(model)
-    with _whole(path, ".weights.h5") as target, h5py.File(target, "w") as file:
+    target, layers = _target(path, ".weights.h5"), model_layers(model)
+    # In memory first: on a full disk h5py does not raise at once, and may crash later.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
         file.create_group("vars").attrs["name"] = name or type(model).__name__.lower()
         numbers: dict[str, int] = {}
         for layer in layers:
@@ -41,15 +43,16 @@ def export_keras(model: nnx.Module, path: str | os.PathLike[str], *, name: str |
                 stored = group.create_dataset(str(index), data=_plain(values))
                 if values.dtype.name == "bfloat16":
                     stored.attrs["dtype"] = "bfloat16"
+    _write_whole(target, content.getbuffer())
 
 
 def export_safetensors(model: nnx.Module, path: str | os.PathLike[str], *, name: str | None = None) -> None:
     """Writes `.safetensors`: tensors called LAYER/TENSOR in Keras' names and shapes (block1_conv1/kernel).
 
     Metadata: format "jaxvision", format_version, model (`name`, as in `create_model`) and layers, a JSON list of the
-    layers in order. ConfigError: the path does not end in .safetensors.
+    layers in order. ConfigError: the path does not end in .safetensors, or cannot be written.
     """
-    layers = model_layers(model)
+    target, layers = _target(path, ".safetensors"), model_layers(model)
     metadata = {
         "format": "jaxvision",
         "format_version": FORMAT_VERSION,
@@ -58,10 +61,8 @@ def export_safetensors(model: nnx.Module, path: str | os.PathLike[str], *, name:
     if name is not None:
         metadata["model"] = name
     tensors = {f"{layer.name}/{tensor.name}": tensor.values() for layer in layers for tensor in layer.tensors}
-    with _whole(path, ".safetensors") as target:
-        safetensors.numpy.save_file(
-            {key: np.asarray(value, order="C") for key, value in tensors.items()}, target, metadata
-        )
+    contiguous = {key: np.asarray(value, order="C") for key, value in tensors.items()}
+    _write_whole(target, safetensors.numpy.save(contiguous, metadata))
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
@@ -69,18 +70,22 @@ def _plain(values: np.ndarray) -> np.ndarray:
     return values.view("V2") if values.dtype.name == "bfloat16" else values
 
 
-@contextlib.contextmanager
-def _whole(path: str | os.PathLike[str], suffix: str) -> Iterator[str]:
-    """A path to write to; what was written appears under `path` at the end, or not at all."""
+def _target(path: str | os.PathLike[str], suffix: str) -> Path:
     target = Path(path).expanduser()
     if not target.name.endswith(suffix):
         raise ConfigError(f"{os.fspath(path)}: the file to write must be called NAME{suffix}.")
+    return target
+
+
+def _write_whole(target: Path, content: bytes | memoryview) -> None:
+    """What is at `target` afterwards is all of `content`, or what was there before and a ConfigError."""
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        yield str(partial)
-        os.replace(partial, target)
+        try:
+            partial.write_bytes(content)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
-        raise ConfigError(f"{os.fspath(path)}: cannot be written. Received: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        raise ConfigError(f"{target}: cannot be written. Received: {error.strerror or error}") from error

@@ -107,8 +107,7 @@ def _open_safetensors(path: str, name: str, stack: contextlib.ExitStack) -> Weig
                 raise DataError(f"{name}: {key}: numbers of an unknown type. Received: {part.get_dtype()}")
             read = partial(_read_safetensors, file, key, name)
             tensors.setdefault(layer, []).append(FileTensor(tensor, shape, np.dtype(dtype), read))
-        order = json.loads(metadata.get("layers", "null"))
-    names = [layer for layer in order if layer in tensors] if isinstance(order, list) else []
+        names = [layer for layer in _order_of_layers(metadata, name) if layer in tensors]
     ordered = set(names) == set(tensors)
     layers = [
         FileLayer(
@@ -122,6 +121,17 @@ def _open_safetensors(path: str, name: str, stack: contextlib.ExitStack) -> Weig
     return WeightsFile(name, "safetensors", tuple(layers), metadata.get("model"))
 
 
+def _order_of_layers(metadata: dict[str, str], name: str) -> list[str]:
+    """As `export_safetensors` notes it; of files that others wrote nothing is known."""
+    if metadata.get("format") != "jaxvision":
+        return []
+    order = json.loads(metadata.get("layers", "[]"))
+    names = isinstance(order, list) and all(isinstance(layer, str) for layer in order)
+    if not names or len(set(order)) < len(order):
+        raise DataError(f"{name}: damaged: the layers that its metadata list are not names, each once.")
+    return order
+
+
 def _read_safetensors(file: Any, key: str, name: str) -> np.ndarray:
     with _faults_of_safetensors(name):
         return file.get_tensor(key)
@@ -131,5 +141,5 @@ def _read_safetensors(file: Any, key: str, name: str) -> np.ndarray:
 def _faults_of_safetensors(name: str) -> Iterator[None]:
     try:
         yield
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+    except (SafetensorError, json.JSONDecodeError, RecursionError, OSError) as error:
         raise DataError(f"{name}: not a whole .safetensors file; fetch or save it again. It says: {error}") from error

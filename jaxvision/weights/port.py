@@ -120,9 +120,12 @@ def fault_message(faults: Sequence[Fault], file: WeightsFile, model: str) -> str
     words = {"missing": "missing", "extra": "extra", "shape": "of another shape", "type": "of another type"}
     counts = [f"{kinds.count(kind)} {word}" for kind, word in words.items() if kind in kinds]
     head = f"{file.path}: these weights ({file.format}) are not those of the model {model}"
-    likely = file.model or looks_like({layer.name.replace("/", "_") for layer in file.layers})
+    likely = looks_like(file)
     if all(fault.in_head for fault in faults):
-        advice = "Only the head differs: reinit_head=True loads the base and leaves the head as it is."
+        advice = (
+            "Only the head differs: reinit_head=True (--model.reinit-head True) loads the base and leaves the head as"
+            " it is."
+        )
     elif not file.layers:
         advice = "There are no tensors of layers in the file."
     elif likely:

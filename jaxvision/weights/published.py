@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxvision.errors import ConfigError, nearest
+from jaxvision.weights.contents import WeightsFile
 from jaxvision.weights.fetch import fetch, weights_folder
 
 _STORAGE = "https://storage.googleapis.com/"
@@ -84,8 +85,11 @@ _TELLTALE = {
 """A layer that each has, and one that only its larger relatives have."""
 
 
-def looks_like(layer_names: set[str]) -> str | None:
-    """The published architecture whose layers these are called after, or None."""
+def looks_like(file: WeightsFile) -> str | None:
+    """The model that a file says it is of, or the published architecture that its layers are called after, or None."""
+    layer_names = {layer.name.replace("/", "_") for layer in file.layers}
+    if file.model:
+        return file.model
     for model, (has, has_not) in _TELLTALE.items():
         if has in layer_names and has_not not in layer_names:
             return model
