@@ -52,7 +52,11 @@ FEATURES = replace(
     phases=(Phase(epochs=20, trainable=("head",)),),
     cache_features="all",
 )
-"""VGG16's features of the pictures, computed once, and a dense head trained on them: an epoch takes half a second."""
+"""VGG16's features of the pictures, computed once, and a dense head trained on them.
+
+measured: validation accuracy 0.9737 +- 0.0015, highest 0.9783 (3 seeds, 20 epochs, 2 min each, 2-core Intel Xeon, the
+first of them computed the features, 5 min; an epoch of the head takes 0.4 to 1 s)
+"""
 
 FROZEN = replace(
     FEATURES,
@@ -61,7 +65,11 @@ FROZEN = replace(
     phases=(Phase(epochs=50, trainable=("head",)),),
     cache_features="evaluation",
 )
-"""The same head on the frozen base, on augmented pictures: each one goes through the base anew."""
+"""The same head on the frozen base, on augmented pictures: each one goes through the base anew.
+
+measured: validation accuracy 0.9770, highest 0.9800 (1 seed, 10 epochs, 40 min, 2-core Intel Xeon, bfloat16; other
+work on the machine, 33 img/s when alone)
+"""
 
 FINETUNE = replace(
     FROZEN,
@@ -72,4 +80,8 @@ FINETUNE = replace(
     ),
     cache_features="off",
 )
-"""`frozen`, and then VGG16's last four layers trained too, slowly."""
+"""`frozen`, and then VGG16's last four layers trained too, slowly.
+
+measured: validation accuracy 0.9750, highest 0.9790 (1 seed, 13 epochs, 23 min, 2-core Intel Xeon, bfloat16; 5 epochs
+frozen and 8 fine-tuned, other work on the machine)
+"""

@@ -7,6 +7,7 @@ import zipfile
 
 import h5py
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 
 def broken(content: bytes, at: float) -> bytes:
@@ -127,6 +128,17 @@ def pickled(folder):
     return folder / "m.pt"
 
 
+def order_of_layers(text):
+    """The safetensors with another text where the order of the layers is noted."""
+
+    def make(folder):
+        path = folder / "m.safetensors"
+        save_file(load_file(path), path, {"format": "jaxvision", "format_version": "1", "layers": text})
+        return path
+
+    return make
+
+
 REFUSED = {
     "external link": (replace_kernel(external_link), "link"),
     "external link to a group": (hdf5_with(group_link), "link"),
@@ -152,6 +164,10 @@ REFUSED = {
     "PyTorch's zip": (pickled, "pickle"),
     "pointer of Git LFS": (written("t.h5", b"version https://git-lfs.github.com/spec/v1\n"), "Git LFS"),
     "safetensors of a false header": (written("t.safetensors", struct.pack("<Q", 9) + b'{"a": 1}  '), "safetensors"),
+    "an order of no names": (order_of_layers('[["conv1"]]'), "metadata"),
+    "an order of layers that is none": (order_of_layers('{"conv1": 1}'), "metadata"),
+    "a layer twice in the order": (order_of_layers('["conv1", "conv1", "conv2", "conv3", "logits"]'), "metadata"),
+    "an order without end": (order_of_layers("[" * 100_000), "recursion"),
     "another HDF5": (hdf5_with(lambda file, _: [file.pop(name) for name in list(file)]), "without the groups"),
     "no such file": (lambda folder: folder / "nowhere.h5", "No such file"),
     "a folder": (lambda folder: folder, "directory"),

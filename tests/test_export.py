@@ -13,11 +13,13 @@ from flax import nnx
 
 from jaxvision.cli import main
 from jaxvision.config import Data, Model, Run
+from jaxvision.errors import ConfigError
 from jaxvision.export import export
 from jaxvision.models import create_model
 from jaxvision.train.checkpoint import BestCheckpoints, ModelCard, Saved, restore_best
 from jaxvision.train.metrics import class_probabilities
 from jaxvision.weights import export_safetensors, load_keras_weights
+from jaxvision.weights.open import open_weights
 
 SHAPE = (14, 12, 3)
 CLASSES = ("cat", "dog", "eel")
@@ -37,8 +39,8 @@ def logits(run_dir):
     return jax.jit(lambda state, images: nnx.merge(graph, state)(images))(state, PICTURES)
 
 
-def make_run(folder, classes, outputs):
-    run = Run(name="tiny", data=Data(resize="crop"), model=Model("convnet-mnist", {"features": (4, 6)}))
+def make_run(folder, classes, outputs, model=Model("convnet-mnist", {"features": (4, 6)})):  # noqa: B008
+    run = Run(name="tiny", data=Data(resize="crop"), model=model)
     card = ModelCard(run, classes, SHAPE, outputs)
     with BestCheckpoints(folder, card) as checkpoints:
         checkpoints.save(Saved(phase=0, value=0.5, step=3), nnx.state(card.build()))
@@ -116,13 +118,55 @@ def test_keras_weights_are_loaded_by_keras(run_dir, logits, tmp_path):
     np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-5)
 
 
-def test_a_model_by_name_with_a_file_of_weights(tmp_path):
+def test_a_model_by_name_with_a_file_of_weights(tmp_path, monkeypatch):
     model = create_model("dense-mnist", (28, 28, 1), 7, seed=2)
     export_safetensors(model, tmp_path / "w.safetensors")
+    monkeypatch.delattr("jaxvision.train.ready.create_model")  # no random weights are drawn to be replaced
     export("dense-mnist", "stablehlo", tmp_path / "m", weights=tmp_path / "w.safetensors")
     pictures = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1)).astype(np.uint8)
     found = jax.export.deserialize(bytearray((tmp_path / "m").read_bytes())).call(pictures)["logits"]
     np.testing.assert_allclose(found, model(pictures), rtol=1e-4, atol=1e-5)
+
+
+class Own(nnx.Module):
+    """A model of one's own: no base, and a dropout with random state of its own, which no file has."""
+
+    def __init__(self, input_shape, num_classes, *, dtype, rngs):
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+        self.dense = nnx.Linear(input_shape[-1], num_classes, rngs=rngs)
+
+    def __call__(self, images, train=False, *, rngs=None):
+        pixels = jax.numpy.asarray(images, jax.numpy.float32).mean((1, 2)) / 255.0
+        return self.dense(self.drop(pixels, deterministic=not train))
+
+
+def test_a_model_of_ones_own_with_random_state(tmp_path):
+    name = f"{__name__}:Own"
+    model = create_model(name, SHAPE, 3, seed=2)
+    export_safetensors(model, tmp_path / "w.safetensors")
+    export(name, "stablehlo", tmp_path / "m", weights=tmp_path / "w.safetensors", image_size=SHAPE[:2])
+    found = jax.export.deserialize(bytearray((tmp_path / "m").read_bytes())).call(PICTURES)["logits"]
+    np.testing.assert_allclose(found, model(PICTURES), rtol=1e-4, atol=1e-5)
+    own = make_run(tmp_path / "run", CLASSES, 3, Model(name))
+    with pytest.raises(ConfigError, match="no base and head"):
+        export(own, "stablehlo", tmp_path / "top", top=False)
+
+
+def test_no_top_of_a_run_is_its_base_alone(run_dir, tmp_path):
+    assert main(["export", str(run_dir), "--to", "stablehlo", "--out", str(tmp_path / "m"), "--no-top"]) == 0
+    found = jax.export.deserialize(bytearray((tmp_path / "m").read_bytes())).call(PICTURES)
+    (expected,) = restore_best(run_dir).model.features(PICTURES).values()
+    assert found.keys() == {"features"}
+    np.testing.assert_allclose(found["features"], expected, rtol=1e-4, atol=1e-5)
+    export(run_dir, "safetensors", tmp_path / "w.safetensors", top=False)
+    with open_weights(tmp_path / "w.safetensors") as file:
+        assert [layer.name for layer in file.layers] == ["conv1", "conv2"]
+
+
+def test_what_savedmodel_cannot_write_is_one_message(run_dir, capsys):
+    pytest.importorskip("tensorflow")
+    assert main(["export", str(run_dir), "--to", "savedmodel", "--out", "/proc/m"]) == 2
+    assert "error: /proc/m: cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -131,6 +175,11 @@ def test_a_model_by_name_with_a_file_of_weights(tmp_path):
         (["{run}", "--to", "stablehlo", "--out", "there"], ["already there"]),
         (["{run}", "--to", "savedmodel", "--out", "there"], ["already there"]),
         (["{run}", "--to", "stablehlo", "--out", "other"], ["other.json", "already there"]),
+        (
+            ["{run}", "--to", "safetensors", "--out", "/proc/m.safetensors"],
+            ["/proc/m.safetensors", "cannot be written"],
+        ),
+        (["{run}", "--to", "keras", "--out", "/proc/m.weights.h5"], ["/proc/m.weights.h5", "cannot be written"]),
         (["{run}", "--to", "keras", "--out", "m.h5"], ["NAME.weights.h5", "m.h5"]),
         (["{run}", "--to", "safetensor", "--out", "m"], ["Did you mean 'safetensors'", "Received: 'safetensor'"]),
         (["{run}", "--to", "onnx", "--out", "m.onnx"], ["environment of its own", "jax2onnx"]),

@@ -164,7 +164,13 @@ def test_offline_one_message_says_where_to_put_the_file(tmp_path, monkeypatch, c
     monkeypatch.setitem(PUBLISHED, ("vgg16", True), Published("vgg16", True, url, MD5, ""))
     assert main(["weights", "fetch", "vgg16"]) == 2
     said = capsys.readouterr().err
-    for part in ("error: the weights of vgg16", url, str(tmp_path / "weights" / "weights.h5"), "refused"):
+    for part in (
+        "error: the weights of vgg16",
+        url,
+        str(tmp_path / "weights" / "weights.h5"),
+        "refused",
+        "--model.weights FILE",
+    ):
         assert part in said
 
 
@@ -186,7 +192,9 @@ def test_the_table_is_keras_own(tmp_path, monkeypatch, capsys):
         assert file.url.startswith("https://storage.googleapis.com/")
     assert published.PUBLISHED["vgg16", False].file_name == "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
     monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["weights", "list"]) == 0
     said = capsys.readouterr().out
+    assert all(file.file_name in said for file in PUBLISHED.values())  # piped, none is broken over two lines
     assert said.count("vgg16") >= 2
     assert "CC BY 4.0" in said

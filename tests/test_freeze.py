@@ -215,7 +215,7 @@ def test_a_run_starts_from_a_file_of_weights_or_from_published_ones(tmp_path, mo
     monkeypatch.setattr(initial, "published_file", lambda name, top: asked.append((name, top)) or file)
     still = replace(RUN, phases=(Phase(1, optimizer=Optimizer("sgd", 1e-12)),))
     for weights in (str(file), "imagenet"):
-        with pytest.raises((DataError, ConfigError), match="logits|imagenet's head"):
+        with pytest.raises((DataError, ConfigError), match=r"logits|imagenet's head"):
             train(tmp_path, replace(still, model=replace(RUN.model, weights=weights)), weights[-8:])
         model = replace(RUN.model, weights=weights, reinit_head=True)
         result = train(tmp_path, replace(still, model=model), weights[-8:])

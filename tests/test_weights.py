@@ -1,7 +1,7 @@
 """Weights between Keras and us: every format both ways, what does not fit, and the command line."""
 
+import resource
 import shutil
-from types import SimpleNamespace
 
 import h5py
 import jax
@@ -16,8 +16,10 @@ from weight_files import assert_equal, mnist, values, write_legacy, write_ours
 
 import jaxvision as jv
 from jaxvision.cli import main
+from jaxvision.config import Model
 from jaxvision.errors import ConfigError, DataError
 from jaxvision.models import abstract_model, create_model
+from jaxvision.train.checkpoint import BestCheckpoints, ModelCard, Saved
 from jaxvision.weights import export_keras, export_safetensors, load_keras_weights
 from jaxvision.weights.names import model_layers
 from jaxvision.weights.open import open_weights
@@ -313,22 +315,37 @@ def test_convert_verify_and_export_by_command(keras_files, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "4 layers, 8 tensors, 104,202 numbers" in said
     assert "those of convnet-mnist" in said
-    assert main(["weights", "export", "convnet-mnist", str(back), "--weights", str(out)]) == 0
+    assert main(["export", "convnet-mnist", "--to", "keras", "--out", str(back), "--weights", str(out)]) == 0
     model = mnist()
     load_keras_weights(model, back)
     assert_equal(model, expected["book"])
+    for there in (out, back):
+        before = there.read_bytes()
+        assert main(["weights", "convert", str(folder / "book.h5"), str(there), "--model", "convnet-mnist"]) == 2
+        assert "already there" in capsys.readouterr().err
+        assert there.read_bytes() == before
 
 
-def test_export_of_a_run_is_its_best_model(ours, tmp_path, monkeypatch, capsys):
-    model, folder = ours
-    restored = SimpleNamespace(model=model, card=SimpleNamespace(run=jv.Run(model=jv.config.Model("convnet-mnist"))))
-    monkeypatch.setattr("jaxvision.train.checkpoint.restore_best", lambda run: restored if run == str(folder) else None)
-    assert main(["weights", "export", str(folder), str(tmp_path / "run.weights.h5")]) == 0
-    fresh = mnist(seed=5)
-    load_keras_weights(fresh, tmp_path / "run.weights.h5")
+def test_the_options_of_a_run_are_those_of_its_weights(tmp_path, capsys):
+    """A file does not say how deep a model is: --model takes what does."""
+    options = {"features": (4, 6)}
+    card = ModelCard(jv.Run(model=Model("convnet-mnist", options)), ("cat", "dog"), (14, 12, 3), 2)
+    with BestCheckpoints(tmp_path / "run", card) as checkpoints:
+        checkpoints.save(Saved(phase=0, value=0.5, step=3), nnx.state(card.build()))
+    model = create_model("convnet-mnist", (14, 12, 3), 2, seed=1, **options)
+    file, out = str(tmp_path / "m.weights.h5"), tmp_path / "m.safetensors"
+    export_keras(model, file)
+    assert main(["weights", "verify", file, "--model", "convnet-mnist", "--input-shape", "14", "12", "3"]) == 2
+    assert main(["weights", "verify", file, "--model", str(tmp_path / "run")]) == 0
+    assert main(["weights", "convert", file, str(out), "--model", str(tmp_path / "run")]) == 0
+    load_keras_weights(fresh := create_model("convnet-mnist", (14, 12, 3), 2, **options), out)
     assert_equal(fresh, values(model))
-    assert main(["weights", "export", str(folder), str(tmp_path / "run.weights.h5"), "--num-classes", "3"]) == 2
-    assert "--num-classes" in capsys.readouterr().err
+    with open_weights(out) as contents:
+        assert contents.model == "convnet-mnist"
+    export_keras(mnist(outputs=None), tmp_path / "mnist.weights.h5")
+    capsys.readouterr()
+    assert main(["weights", "verify", str(tmp_path / "mnist.weights.h5"), "--model", "mnist"]) == 0
+    assert "those of mnist, without a head" in capsys.readouterr().out  # an experiment
 
 
 @pytest.mark.parametrize(
@@ -337,7 +354,7 @@ def test_export_of_a_run_is_its_best_model(ours, tmp_path, monkeypatch, capsys):
         (["verify", "FILE", "--model", "vgg16"], "not those of the model"),
         (["verify", "FILE", "--model", "vgg61"], "Did you mean"),
         (["convert", "FILE", "out.npz", "--model", "convnet-mnist"], "must be called"),
-        (["export", "convnet-mnist", "out.weights.h5"], "--weights"),
+        (["verify", "FILE", "--model", "no/run"], "no model, experiment or run folder"),
         (["fetch", "convnet-mnist"], "none are published"),
         (["melt"], "say what to do"),
     ],
@@ -356,12 +373,29 @@ def test_files_to_write_have_their_suffix(ours):
     assert not list(folder.glob("*.part"))
 
 
+@pytest.mark.parametrize(("export", "suffix"), [(export_keras, ".weights.h5"), (export_safetensors, ".safetensors")])
+def test_a_full_disk_is_one_message_and_leaves_what_was_there(export, suffix, tmp_path):
+    path = tmp_path / f"m{suffix}"
+    path.write_bytes(b"before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(ConfigError, match="cannot be written"):
+            export(mnist(), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [(path.name, b"before")]
+    mode = path.stat().st_mode
+    export(mnist(), path)
+    assert path.stat().st_mode == mode  # as any new file's
+
+
 def test_safetensors_of_others_match_by_name(ours):
     model, folder = ours
     tensors = {
         f"{layer.name}.{tensor.name}": tensor.values() for layer in model_layers(model) for tensor in layer.tensors
     }
-    save_file(tensors, folder / "dots.safetensors")
+    save_file(tensors, folder / "dots.safetensors", {"format": "pt", "layers": "12"})
     fresh = mnist(seed=5)
     load_keras_weights(fresh, folder / "dots.safetensors")
     assert_equal(fresh, values(model))

@@ -82,7 +82,7 @@ def _fetch(argv: list[str]) -> None:
 class ModelArguments:
     """The model that a file's weights are for."""
 
-    file: WeightsPath = tyro.MISSING
+    file: WeightsPath
     """A file of weights: Keras .h5, .weights.h5 or .keras, or .safetensors."""
     input_shape: tuple[int, int, int] | None = None
     """Height, width and channels of the pictures; otherwise the run's, or those the model is usually made with."""
@@ -121,8 +121,8 @@ def _verify(argv: list[str]) -> None:
             f" {sum(value.size for value in values):,} numbers" + (f"; by its layers {likely}" if likely else "")
         )
     if arguments.model is not None:
-        _model(arguments.model, arguments)
-        print(f"they are those of {arguments.model}")
+        ready = _model(arguments.model, arguments)
+        print(f"they are those of {arguments.model}" + (", without a head" if ready.num_outputs is None else ""))
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,9 @@ class ConvertArguments(ModelArguments):
 
 
 def _convert(argv: list[str]) -> None:
+    arguments = tyro.cli(ConvertArguments, args=argv, prog="jaxvision weights convert")
     from jaxvision.weights import export_keras, export_safetensors
 
-    arguments = tyro.cli(ConvertArguments, args=argv, prog="jaxvision weights convert")
     _check_out(arguments.out)
     ready = _model(arguments.model, arguments)
     write = export_keras if arguments.out.endswith(".weights.h5") else export_safetensors

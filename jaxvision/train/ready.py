@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
-from jaxvision.config import Model, Run
+from jaxvision.config import Data, Model, Run
 from jaxvision.errors import ConfigError, nearest
 from jaxvision.experiments import list_experiments, load_run
 from jaxvision.models import abstract_model, create_model, model_names
@@ -69,7 +69,7 @@ def ready_model(
     Raises: UserError: no such run or model, no weights, weights of another model, or no base to take alone.
     """
     source = os.fspath(source)
-    if (epath.Path(source) / "checkpoints").is_dir():
+    if _is_run(source):
         for flag, value in (("weights", weights), ("image_size", image_size)):
             if value is not None:
                 raise ConfigError(f"{flag}: {source} is a run, which has its own. Received: {value!r}")
@@ -105,11 +105,15 @@ def model_with_file(
         raise ConfigError(
             f"model: no model, experiment or run folder of this name.{nearest(name, known)} Received: {name!r}"
         )
-    is_model = name in model_names() or (":" in name and ".py:" not in name)
-    run = Run(model=Model(name)) if is_model else load_run(name)
-    usual = BOOK_INPUTS[run.model.name][0] if run.model.name in BOOK_INPUTS else None
-    size = run.data.image_size or (usual and usual[:2])
-    shape = input_shape or (size and (*size, run.data.channels or (usual[2] if usual else 3)))
+    usual: tuple[int, int, int] | None
+    if _is_run(name):
+        card = restore_best(name).card
+        run, usual = card.run, card.image_shape
+    else:
+        is_model = name in model_names() or (":" in name and ".py:" not in name)
+        run = Run(model=Model(name)) if is_model else load_run(name)
+        usual = _usual_shape(run)
+    shape = input_shape or usual
     if shape is None:
         raise ConfigError(f"input_shape: {name!r} has no usual pictures; give their height, width, channels.")
     if min(shape) < 1:
@@ -117,6 +121,17 @@ def model_with_file(
     outputs = _outputs(path) if num_outputs is None else num_outputs or None
     model = _filled(run.model, shape, outputs, path)
     return ReadyModel(model, run.model.name, shape, outputs, (), run.data.resize, os.fspath(path))
+
+
+def _is_run(source: str) -> bool:
+    return (epath.Path(source) / "checkpoints").is_dir()
+
+
+def _usual_shape(run: Run) -> tuple[int, int, int] | None:
+    """Of the run's pictures as far as its description tells, else of those its model is usually made for."""
+    book = BOOK_INPUTS[run.model.name][0] if run.model.name in BOOK_INPUTS else None
+    size = run.data.image_size or (book and book[:2])
+    return size and (*size, run.data.channels or (book[2] if book else 3))
 
 
 def _of_run(source: str, top: bool) -> ReadyModel:
@@ -141,13 +156,11 @@ def _of_run(source: str, top: bool) -> ReadyModel:
 
 
 def _of_name(name: str, weights: str, image_size: tuple[int, int] | None, top: bool) -> ReadyModel:
-    usual = BOOK_INPUTS[name][0] if name in BOOK_INPUTS else None
-    size = image_size or (usual and usual[:2])
-    if size is None:
+    shape = _usual_shape(Run(model=Model(name), data=Data(image_size=image_size)))
+    if shape is None:
         raise ConfigError(f"image_size: say for which pictures; {name!r} has no usual ones. Received: None")
-    if min(size) < 1:
-        raise ConfigError(f"image_size: height and width must be at least 1. Received: {size}")
-    shape = (*size, usual[2] if usual else 3)
+    if min(shape) < 1:
+        raise ConfigError(f"image_size: height and width must be at least 1. Received: {image_size}")
     # The file comes first: whether it is there is soon known, and it tells the number of outputs.
     path = published_file(name, top=top) if weights == "imagenet" else weights
     num_outputs = _outputs(path) if top else None

@@ -15,9 +15,6 @@ from jaxvision.weights.names import ModelTensor, model_layers
 from jaxvision.weights.open import open_weights
 from jaxvision.weights.published import looks_like
 
-MAX_LINES = 60
-"""Faults that an error lists before it only counts them."""
-
 
 class Fault(NamedTuple):
     """What does not fit, in words, and whether only the head is concerned."""
@@ -137,8 +134,7 @@ def fault_message(faults: Sequence[Fault], file: WeightsFile, model: str) -> str
 
 
 def _listed(texts: Sequence[str]) -> str:
-    more = len(texts) - MAX_LINES
-    return "\n".join([f"  {text}" for text in texts[:MAX_LINES]] + ([f"  and {more} more"] if more > 0 else []))
+    return "\n".join(f"  {text}" for text in texts)
 
 
 def _value(our: ModelTensor, their: FileTensor) -> np.ndarray:
