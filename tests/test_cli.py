@@ -15,6 +15,7 @@ from jaxvision import cli
 from jaxvision.cli import main
 from jaxvision.cli.runs import parse_run
 from jaxvision.cli.train import TrainArguments, smoke, with_epochs
+from jaxvision.cli.use import _data_to_evaluate
 from jaxvision.config import Data, Phase, Run, Schedule
 from jaxvision.data import open_dataset
 from jaxvision.errors import ConfigError
@@ -79,6 +80,13 @@ def test_evaluate_takes_other_data_without_the_limits_of_the_runs_own(run_dir, t
     assert (json.loads(capsys.readouterr().out)["accuracy"] * 9) % 1 == pytest.approx(0, abs=1e-5)
     assert main(["evaluate", str(run_dir), *other, "--data.limit-test", "10"]) == 2
     assert "10 with 9 examples" in capsys.readouterr().err
+
+
+def test_evaluate_resizes_other_data_as_the_run_did():
+    data = Data(source="folder", image_size=(8, 9), resize="crop", limit_test=3, validation_fraction=0.5)
+    other = _data_to_evaluate(data, ["--data.path", "x"])
+    assert other == Data(source="folder", image_size=(8, 9), resize="crop")
+    assert _data_to_evaluate(data, []) == data
 
 
 def test_predict_prints_the_likeliest_classes(run_dir, tmp_path, capsys):

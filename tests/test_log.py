@@ -108,7 +108,7 @@ def test_phases_are_told_apart(tmp_path):
     log, out = open_log(tmp_path, run=Run(log=Log(tensorboard=False), phases=(Phase(epochs=3), Phase(epochs=7))))
     with log:
         log.record({**RECORD, "phase": 1})
-    assert out.getvalue().startswith("phase 2/2  epoch 1/7  step 3")
+    assert out.getvalue().startswith("phases.1  epoch 1/7  step 3")
 
 
 def test_a_terminal_shows_a_bar(tmp_path, clock):

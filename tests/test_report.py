@@ -43,9 +43,11 @@ def test_curves_hold_the_metrics_over_epochs():
     assert np.isnan(lines(loss)["training"][1][1])
     assert lines(loss)["best epoch 1.5: 0.600"] == [[1.5], [0.6]]  # lowest validation loss
     assert lines(accuracy)["best epoch 1.5: 0.600"] == [[1.5], [0.6]]
-    assert [text.get_text().strip() for text in loss.texts] == ["new phase"]
-    chosen = plot_curves(metrics, "x", best_step=20).axes[1]
+    assert [text.get_text().strip() for text in loss.texts] == ["phases.1"]
+    assert loss.texts[0].xy[0] == 2.5  # between the last epoch of one phase and the first of the next
+    chosen = plot_curves(metrics, "x", best_step=20, best_of_phases=(20, 40)).axes[1]
     assert lines(chosen)["best epoch 2: 0.700"] == [[2], [0.7]]
+    assert lines(chosen)["best of its phase"] == [[3], [0.65]]
 
 
 @pytest.mark.parametrize("epochs", [1, 4])

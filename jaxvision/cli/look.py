@@ -100,6 +100,11 @@ def _shape_and_classes(run: Run) -> tuple[tuple[int, int, int], int]:
                 raise
         else:
             return dataset.image_shape, len(dataset.class_names)
+    if run.data.source and run.data.image_size is not None:
+        shape, classes = (*run.data.image_size, run.data.channels or 3), 2 if known is None else known[1]
+        classes = 2 if run.model.options.get("top", "published") != "published" else classes
+        print(f"the data is not here: pictures of {shape} and {classes} classes assumed (--input-shape, --num-classes)")
+        return shape, classes
     if known is None:
         raise ConfigError(
             f"summary: say for which pictures: --input-shape HEIGHT WIDTH CHANNELS --num-classes N. "

@@ -91,7 +91,7 @@ def print_result(result: Result, console: Console) -> None:
         f"epoch {result.best_epoch} of {result.epochs}, step {result.best_step} of {result.steps}; "
         f"{result.parameters:,} parameters; {result.stop_reason.replace('_', ' ')} after {duration(result.seconds)}"
     )
-    for number, phase in enumerate(result.phases if len(result.phases) > 1 else (), start=1):
+    for number, phase in enumerate(result.phases if len(result.phases) > 1 else ()):
         value = "" if phase.best_value is None else f" ({phase.best_value:.4f})"
-        console.print(f"phase {number}: {phase.epochs} epochs, its best checkpoint at step {phase.best_step}{value}")
+        console.print(f"phases.{number}: {phase.epochs} epochs, its best checkpoint at step {phase.best_step}{value}")
     console.print(f"run folder: {result.run_dir}", soft_wrap=True)

@@ -1,7 +1,7 @@
 """`jaxvision evaluate`, `predict` and `results`: using finished runs."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import tyro
@@ -55,13 +55,7 @@ def _data_to_evaluate(data: Data, flags: list[str]) -> Data:
     """The run's data; where the flags name other data, without the limits and the set-aside part of the run's own."""
     if flag_value(flags, "--data.source") is None and flag_value(flags, "--data.path") is None:
         return data
-    return Data(
-        source=data.source,
-        path=data.path,
-        image_size=data.image_size,
-        channels=data.channels,
-        batch_size=data.batch_size,
-    )
+    return replace(data, validation_fraction=0.0, limit_train=None, limit_validation=None, limit_test=None)
 
 
 @dataclass(frozen=True)

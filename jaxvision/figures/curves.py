@@ -18,20 +18,30 @@ Record = Mapping[str, Any]
 TRAINING, VALIDATION, QUIET = "#0072B2", "#D55E00", "#666666"
 
 
-def draw_curves(metrics: Sequence[Record], path: epath.PathLike, title: str, *, best_step: int | None = None) -> None:
+def draw_curves(
+    metrics: Sequence[Record],
+    path: epath.PathLike,
+    title: str,
+    *,
+    best_step: int | None = None,
+    best_of_phases: Sequence[int] = (),
+) -> None:
     """Writes the picture as PNG. Arguments as `plot_curves`."""
-    figure = plot_curves(metrics, title, best_step=best_step)
+    figure = plot_curves(metrics, title, best_step=best_step, best_of_phases=best_of_phases)
     with epath.Path(path).open("wb") as file:
         figure.savefig(file, format="png")
 
 
-def plot_curves(metrics: Sequence[Record], title: str, *, best_step: int | None = None) -> Figure:
+def plot_curves(
+    metrics: Sequence[Record], title: str, *, best_step: int | None = None, best_of_phases: Sequence[int] = ()
+) -> Figure:
     """Loss, accuracy and any other metric side by side over the epochs of all phases.
 
     Args:
       metrics: the records of metrics.jsonl; of the same step a later record replaces an earlier one.
       title: stands above, usually the run's name.
       best_step: where the best checkpoint was taken; None: where validation/loss is lowest, if it was measured.
+      best_of_phases: steps of the best checkpoints of the phases of a run that has several.
 
     Raises:
       ValueError: no record holds a metric.
@@ -45,7 +55,7 @@ def plot_curves(metrics: Sequence[Record], title: str, *, best_step: int | None 
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        _draw_metric(axes, metrics, name, best_step)
+        _draw_metric(axes, metrics, name, best_step, best_of_phases)
     return figure
 
 
@@ -79,7 +89,9 @@ def _epochs(metrics: Sequence[Record], steps: np.ndarray) -> np.ndarray:
     return np.interp(steps, [0, *ends], np.arange(len(ends) + 1))
 
 
-def _draw_metric(axes: Axes, metrics: Sequence[Record], name: str, best_step: int | None) -> None:
+def _draw_metric(
+    axes: Axes, metrics: Sequence[Record], name: str, best_step: int | None, best_of_phases: Sequence[int]
+) -> None:
     _, epochs, values = _series(metrics, f"train/{name}")
     if len(epochs):
         axes.plot(epochs, values, "o", color=TRAINING, markersize=4.5, label="training")
@@ -87,16 +99,23 @@ def _draw_metric(axes: Axes, metrics: Sequence[Record], name: str, best_step: in
     if len(epochs):
         marker = "s" if len(epochs) == 1 else None
         axes.plot(epochs, values, "-", marker=marker, color=VALIDATION, linewidth=1.8, label="validation")
+    others = np.isin(steps, [step for step in best_of_phases if step != best_step])
+    if others.any():
+        axes.plot(epochs[others], values[others], "o", color=VALIDATION, markersize=6, markerfacecolor="white",
+                  label="best of its phase")  # fmt: skip
     if best_step in steps:
         _mark_best(axes, epochs[steps == best_step][0], values[steps == best_step][0])
     elif best_step is not None:
         axes.axvline(_epochs(metrics, np.array([best_step]))[0], color=QUIET, linewidth=0.9, linestyle=":")
-    boundaries = [before["step"] for before, after in itertools.pairwise(metrics) if before["phase"] != after["phase"]]
-    for boundary in _epochs(metrics, np.array(boundaries, float)):
+    changes = [(before["step"], after["phase"]) for before, after in itertools.pairwise(metrics)
+               if before["phase"] != after["phase"]]  # fmt: skip
+    for step, phase in changes:
+        # Half an epoch later: the point of the epoch that ends there is of the phase before.
+        boundary = _epochs(metrics, np.array([step], float))[0] + 0.5
         axes.axvline(boundary, color=QUIET, linewidth=0.9, linestyle="--")
-        axes.annotate("new phase ", (boundary, 0.98), xycoords=("data", "axes fraction"), fontsize=8, color=QUIET,
-                      rotation=90, ha="right", va="top")  # fmt: skip
-    axes.set_title(name.replace("_", " "))
+        axes.annotate(f"phases.{phase}", (boundary, 1.01), xycoords=("data", "axes fraction"), fontsize=8, color=QUIET,
+                      ha="center", va="bottom")  # fmt: skip
+    axes.set_title(name.replace("_", " "), pad=18 if changes else None)  # above the names of phases
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(x=0.04, y=0.12)

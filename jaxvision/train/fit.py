@@ -109,7 +109,8 @@ def fit(
         records = read_metrics(folder) if folder.exists() else []
         if records:
             best_step = None if checkpoints.best is None else checkpoints.best.step
-            draw_curves(records, folder / "curves.png", run.name, best_step=best_step)
+            of_phases = [saved.step for number in range(len(run.phases)) if (saved := checkpoints.of_phase(number))]
+            draw_curves(records, folder / "curves.png", run.name, best_step=best_step, best_of_phases=of_phases)
 
     best = restore_best(folder)
     variables = nnx.state(best.model)

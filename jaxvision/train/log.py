@@ -148,7 +148,7 @@ class RunLog:
         if self._run.phases[number].trainable is not None:
             (tensors, values), (_, others) = (_count(tree) for tree in (trained, rest))
             self._console.print(
-                f"phase {number + 1} trains {tensors} tensors: {values:,} of the model's {values + others:,} numbers"
+                f"phases.{number} trains {tensors} tensors: {values:,} of the model's {values + others:,} numbers"
             )
 
     @contextmanager
@@ -219,7 +219,7 @@ class RunLog:
     def _line(self, record: Mapping[str, Value]) -> str:
         phases = self._run.phases
         phase = int(record.get("phase") or 0)
-        parts = [f"phase {phase + 1}/{len(phases)}"] if len(phases) > 1 else []
+        parts = [f"phases.{phase}"] if len(phases) > 1 else []
         parts += [f"epoch {record['epoch']}/{phases[phase].epochs}", f"step {record['step']}"]
         for part in ("train", "validation"):
             shown = [
