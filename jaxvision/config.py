@@ -54,9 +54,9 @@ class Data:
     resident_mb: Count = 2048
     """With residence=auto: a part of up to this many MB (2**20 bytes) decoded stays on the device."""
     cache: Annotated[str, Field(min_length=1)] | None = None
-    """Folder of decoded pictures, so that a second run decodes none. None: the user's cache folder; off: no cache."""
+    """Folder of decoded pictures and kept features, so that a second run makes none. None: the user's; off: none."""
     cache_mb: Count = 20480
-    """Most MB (2**20 bytes) the cache may take; what was not used for longest goes first."""
+    """Most MB (2**20 bytes) that a folder of the cache may take; what was not used for longest goes first."""
     shuffle: bool = True
     """Draw training batches in a new order each epoch; a pure function of seed and epoch."""
 

@@ -115,7 +115,7 @@ def keep(
             if not (cache.folder / key).is_dir():  # else another process was quicker, and wrote the same
                 raise
     except OSError as error:
-        warn_unusable(cache.folder, error.strerror or str(error))
+        warn_unusable(cache.folder, error.strerror or str(error), what)
         return None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -123,10 +123,10 @@ def keep(
     return find(cache, key)
 
 
-def warn_unusable(folder: Path, reason: str) -> None:
+def warn_unusable(folder: Path, reason: str, what: str = "decoded pictures") -> None:
     """Say that a run goes on without the cache, and why."""
     warnings.warn(
-        f"{folder}: decoded pictures cannot be kept there ({reason}), so each run decodes them. "
+        f"{folder}: {what} cannot be kept there ({reason}), so each run makes them anew. "
         "Point data.cache at another folder, or set it to off.",
         stacklevel=2,
     )
