@@ -75,7 +75,7 @@ def test_a_second_run_decodes_nothing_and_sees_the_same_batches(residence, seed,
     assert not entries(settings)
     assert_same(batches(opened(settings).train, residence, seed), plain)
     (key,) = entries(settings)
-    assert f"decoded 12 pictures into {settings['cache']}/{key} (0 MB)" in capsys.readouterr().err
+    assert f"decoded pictures of 12 examples kept in {settings['cache']}/{key} (0 MB)" in capsys.readouterr().err
     decoded.clear()
     assert_same(batches(opened(settings).train, residence, seed), plain)
     assert not decoded
@@ -296,7 +296,7 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path, capsys):
     assert keep("e", 150_000) is not None
     assert kept() == "bde"
     assert keep("f", 200_000) is None  # all the others are in use
-    assert "here: 200,000 decoded pictures are not kept: 0 MB are more than data.cache_mb leaves" in (
+    assert "here: decoded pictures of 200,000 examples are not kept: 0 MB are more than data.cache_mb leaves" in (
         capsys.readouterr().err
     )
     age("b", 10), age("d", 10), age("e", 10)

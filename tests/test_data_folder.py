@@ -244,7 +244,7 @@ def test_predictions_crop_as_the_run_did(tmp_path, monkeypatch):
     Image.fromarray(stripes).save(tmp_path / "stripes.png")
     for resize, expected in (("crop", "white"), ("stretch", "other")):
         run = config.Run(data=config.Data(image_size=(8, 8), resize=resize))
-        restored = RestoredRun(Brightness(), ModelCard(run, ("other", "white"), (8, 8, 3), 2), step=1)
+        restored = RestoredRun(Brightness(), ModelCard(run, ("other", "white"), (8, 8, 3), 2), step=1, phase=0)
         monkeypatch.setattr(predict, "restore_best", lambda run_dir, restored=restored: restored)
         (prediction,) = predict.predict(tmp_path, tmp_path / "stripes.png")
         assert prediction.classes[0][0] == expected

@@ -89,7 +89,8 @@ def keep(
         cache.folder.mkdir(parents=True, exist_ok=True)
         if not _make_room(cache, size):
             print(
-                f"{source}: {what} are not kept: {megabytes} are more than data.cache_mb leaves",
+                f"{source}: {what} of {shape[0]:,} examples are not kept:"
+                f" {megabytes} are more than data.cache_mb leaves",
                 file=sys.stderr,
             )
             return None

@@ -84,46 +84,47 @@ def make_head(
     return Chain(**layers)
 
 
-def average_top(num_classes: int | None, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Callable[[tuple[int, ...]], Chain]:
-    """The top of most published models, for `make_top`: the mean over the picture, and a dense layer."""
-
-    def published(shape: tuple[int, ...]) -> Chain:
-        assert num_classes is not None
-        return Chain(avg_pool=GlobalAveragePool(), predictions=Dense(shape[-1], num_classes, dtype=dtype, rngs=rngs))
-
-    return published
+def average_head(shape: tuple[int, ...], num_classes: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Chain:
+    """The head of most published models: the mean over the picture, and a dense layer."""
+    return Chain(avg_pool=GlobalAveragePool(), predictions=Dense(shape[-1], num_classes, dtype=dtype, rngs=rngs))
 
 
-def make_top(
-    base: Chain,
-    input_shape: tuple[int, int, int],
-    num_classes: int | None,
-    *,
-    published: Callable[[tuple[int, ...]], Chain],
-    top: Literal["published", "flatten", "average"],
-    hidden: tuple[int, ...],
-    dropout: float,
-    dtype: jnp.dtype,
-    rngs: nnx.Rngs,
-) -> Chain:
-    """The head that a published model's options ask for; `published` makes the paper's from the base's output shape.
+class PublishedClassifier(Classifier):
+    """A published base under the head that the options ask for.
+
+    published_head: the paper's, `(shape of the base's output, num_classes, *, dtype, rngs) -> Chain`.
 
     Raises: ConfigError: pictures too small for the base, or not of three channels; hidden or dropout given for a
       published top.
     """
-    if input_shape[-1] != 3:
-        raise ConfigError(
-            f"a published model takes pictures of 3 channels (red, green, blue): set data.channels to 3. Received:"
-            f" {input_shape[-1]} channels"
-        )
-    shape = output_shape(base, input_shape)
-    if num_classes is None:
-        return Chain()
-    if top != "published":
-        return make_head(shape, num_classes, top=top, hidden=hidden, dropout=dropout, dtype=dtype, rngs=rngs)
-    if hidden or dropout:
-        raise ConfigError(
-            "model.options: hidden and dropout need top flatten or average; the published top has its own layers."
-            f" Received: top='published', hidden={hidden}, dropout={dropout}"
-        )
-    return published(shape)
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        num_classes: int | None,
+        *,
+        preprocessing: nnx.Module,
+        base: Chain,
+        published_head: Callable[..., Chain] = average_head,
+        top: Literal["published", "flatten", "average"],
+        hidden: tuple[int, ...],
+        dropout: float,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        if input_shape[-1] != 3:
+            raise ConfigError(
+                "a published model takes pictures of 3 channels (red, green, blue): set data.channels to 3. Received:"
+                f" {input_shape[-1]} channels"
+            )
+        shape = output_shape(base, input_shape)
+        if top != "published":
+            head = make_head(shape, num_classes, top=top, hidden=hidden, dropout=dropout, dtype=dtype, rngs=rngs)
+        elif hidden or dropout:
+            raise ConfigError(
+                "model.options: hidden and dropout need top flatten or average; the published top has its own layers."
+                f" Received: top='published', hidden={hidden}, dropout={dropout}"
+            )
+        else:
+            head = Chain() if num_classes is None else published_head(shape, num_classes, dtype=dtype, rngs=rngs)
+        super().__init__(preprocessing=preprocessing, base=base, head=head)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxvision.config import Count
-from jaxvision.models.classifier import Classifier, HeadDropout, Hidden, Top, average_top, make_top
+from jaxvision.models.classifier import HeadDropout, Hidden, PublishedClassifier, Top
 from jaxvision.nn import Activation, AveragePool, BatchNorm, Chain, Conv, MaxPool, Rescaling, ZeroPad
 from jaxvision.nn.rescaling import IMAGENET_MEAN, IMAGENET_STD
 
@@ -47,7 +47,7 @@ def transition(features: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Chain:
     )
 
 
-class DenseNet(Classifier):
+class DenseNet(PublishedClassifier):
     """Four stages in which each block sees the outputs of all before it: (224, 224, 3) -> (7, 7, 1024).
 
     Blocks are called conv2_block1, ... conv5_block16, and pool2, pool3, pool4 lie between the stages. DenseNet121's
@@ -85,17 +85,16 @@ class DenseNet(Classifier):
                 layers[f"pool{stage}"] = transition(channels, dtype=dtype, rngs=rngs)
                 channels //= 2
         base = Chain(**layers, bn=BatchNorm(channels, epsilon=EPSILON, dtype=dtype), relu=Activation(jax.nn.relu))
-        head = make_top(
-            base,
+        scale = tuple(1 / 255 / std for std in IMAGENET_STD)
+        offset = tuple(-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))
+        super().__init__(
             input_shape,
             num_classes,
-            published=average_top(num_classes, dtype=dtype, rngs=rngs),
+            preprocessing=Rescaling(scale, offset, dtype=dtype),
+            base=base,
             top=top,
             hidden=hidden,
             dropout=dropout,
             dtype=dtype,
             rngs=rngs,
         )
-        scale = tuple(1 / 255 / std for std in IMAGENET_STD)
-        offset = tuple(-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))
-        super().__init__(preprocessing=Rescaling(scale, offset, dtype=dtype), base=base, head=head)

@@ -1,5 +1,6 @@
 """EfficientNetB0 (Tan & Le 2019), under Keras' layer names."""
 
+from functools import partial
 from typing import Annotated, Any
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxvision.config import Fraction
-from jaxvision.models.classifier import Classifier, HeadDropout, Hidden, Top, make_top
+from jaxvision.models.classifier import HeadDropout, Hidden, PublishedClassifier, Top
 from jaxvision.nn import (
     Activation,
     BatchNorm,
@@ -100,7 +101,12 @@ class MBConv(Chain):
         return y + x if self.keeps_shape else y
 
 
-class EfficientNet(Classifier):
+def _head(shape: tuple[int, ...], num_classes: int, *, drop: float, dtype: jnp.dtype, rngs: nnx.Rngs) -> Chain:
+    logits = Dense(shape[-1], num_classes, kernel_init=DENSE_INIT, dtype=dtype, rngs=rngs)
+    return Chain(avg_pool=GlobalAveragePool(), top_dropout=Dropout(drop), predictions=logits)
+
+
+class EfficientNet(PublishedClassifier):
     """A 3x3 convolution of stride 2, 16 MBConv blocks, a 1x1 convolution: (224, 224, 3) -> (7, 7, 1280).
 
     Blocks are called block1a, block2a, block2b, ... block7a; the published top has a dropout. The base has 4,049,571
@@ -156,23 +162,15 @@ class EfficientNet(Classifier):
             top_activation=Activation(jax.nn.swish),
         )
 
-        def published(shape: tuple[int, ...]) -> Chain:
-            assert num_classes is not None
-            return Chain(
-                avg_pool=GlobalAveragePool(),
-                top_dropout=Dropout(top_dropout),
-                predictions=Dense(shape[-1], num_classes, kernel_init=DENSE_INIT, dtype=dtype, rngs=rngs),
-            )
-
-        head = make_top(
-            base,
+        super().__init__(
             input_shape,
             num_classes,
-            published=published,
+            preprocessing=Rescaling(),
+            base=base,
+            published_head=partial(_head, drop=top_dropout),
             top=top,
             hidden=hidden,
             dropout=dropout,
             dtype=dtype,
             rngs=rngs,
         )
-        super().__init__(preprocessing=Rescaling(), base=base, head=head)

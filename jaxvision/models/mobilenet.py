@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxvision.models.classifier import Classifier, HeadDropout, Hidden, Top, average_top, make_top
+from jaxvision.models.classifier import HeadDropout, Hidden, PublishedClassifier, Top
 from jaxvision.nn import Activation, BatchNorm, Chain, Conv, DepthwiseConv, Rescaling
 
 STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
@@ -48,7 +48,7 @@ class InvertedResidual(Chain):
         return x + y if self.keeps_shape else y
 
 
-class MobileNetV2(Classifier):
+class MobileNetV2(PublishedClassifier):
     """A 3x3 convolution of stride 2, 17 inverted residual blocks, a 1x1 convolution: (224, 224, 3) -> (7, 7, 1280).
 
     Blocks are called expanded_conv, block_1, ... block_16. The base has 2,257,984 parameters, 34,112 of them
@@ -88,15 +88,14 @@ class MobileNetV2(Classifier):
             Conv_1_bn=BatchNorm(1280, momentum=MOMENTUM, dtype=dtype),
             out_relu=Activation(jax.nn.relu6),
         )
-        head = make_top(
-            base,
+        super().__init__(
             input_shape,
             num_classes,
-            published=average_top(num_classes, dtype=dtype, rngs=rngs),
+            preprocessing=Rescaling(1 / 127.5, -1.0, dtype=dtype),
+            base=base,
             top=top,
             hidden=hidden,
             dropout=dropout,
             dtype=dtype,
             rngs=rngs,
         )
-        super().__init__(preprocessing=Rescaling(1 / 127.5, -1.0, dtype=dtype), base=base, head=head)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxvision.config import Count
-from jaxvision.models.classifier import Classifier, HeadDropout, Hidden, Top, average_top, make_top
+from jaxvision.models.classifier import HeadDropout, Hidden, PublishedClassifier, Top
 from jaxvision.nn import Activation, BatchNorm, BgrMinusMean, Chain, Conv, MaxPool, TrainingAware, ZeroPad
 
 CHANNELS = (64, 128, 256, 512)
@@ -50,7 +50,7 @@ class Bottleneck(TrainingAware):
         return jax.nn.relu(shortcut + conv_bn(3, y))
 
 
-class ResNet(Classifier):
+class ResNet(PublishedClassifier):
     """A 7x7 convolution and a max-pool, each halving the picture, then four stages of bottleneck blocks.
 
     The first block of a stage projects its shortcut, and halves the picture but in the first stage. ResNet50's base has
@@ -91,15 +91,14 @@ class ResNet(Classifier):
                 )
                 channels = 4 * features
         base = Chain(**layers)
-        head = make_top(
-            base,
+        super().__init__(
             input_shape,
             num_classes,
-            published=average_top(num_classes, dtype=dtype, rngs=rngs),
+            preprocessing=BgrMinusMean(dtype=dtype),
+            base=base,
             top=top,
             hidden=hidden,
             dropout=dropout,
             dtype=dtype,
             rngs=rngs,
         )
-        super().__init__(preprocessing=BgrMinusMean(dtype=dtype), base=base, head=head)

@@ -1,5 +1,6 @@
 """VGG16 and VGG19 (Simonyan & Zisserman 2014, configurations D and E), under Keras' layer names."""
 
+import math
 from typing import Annotated
 
 import jax
@@ -7,13 +8,23 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxvision.config import Count
-from jaxvision.models.classifier import Classifier, HeadDropout, Hidden, Top, make_top
+from jaxvision.models.classifier import HeadDropout, Hidden, PublishedClassifier, Top
 from jaxvision.nn import BgrMinusMean, Chain, Conv, Dense, Flatten, MaxPool
 
 CHANNELS = (64, 128, 256, 512, 512)
 
 
-class VGG(Classifier):
+def fully_connected_head(shape: tuple[int, ...], num_classes: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Chain:
+    """Two dense layers of 4,096 units with ReLU, and a third: nine tenths of VGG16's parameters."""
+    return Chain(
+        flatten=Flatten(),
+        fc1=Dense(math.prod(shape), 4096, activation=jax.nn.relu, dtype=dtype, rngs=rngs),
+        fc2=Dense(4096, 4096, activation=jax.nn.relu, dtype=dtype, rngs=rngs),
+        predictions=Dense(4096, num_classes, dtype=dtype, rngs=rngs),
+    )
+
+
+class VGG(PublishedClassifier):
     """Five blocks of 3x3 same convolutions with ReLU, each ended by a max-pool of 2.
 
     VGG16's base has 14,714,688 parameters in 26 tensors and makes (5, 5, 512) of (180, 180, 3). Layers are called
@@ -44,25 +55,15 @@ class VGG(Classifier):
             layers[f"block{block}_pool"] = MaxPool(2)
         base = Chain(**layers)
 
-        def published(shape: tuple[int, ...]) -> Chain:
-            assert num_classes is not None
-            height, width, features = shape
-            return Chain(
-                flatten=Flatten(),
-                fc1=Dense(height * width * features, 4096, activation=jax.nn.relu, dtype=dtype, rngs=rngs),
-                fc2=Dense(4096, 4096, activation=jax.nn.relu, dtype=dtype, rngs=rngs),
-                predictions=Dense(4096, num_classes, dtype=dtype, rngs=rngs),
-            )
-
-        head = make_top(
-            base,
+        super().__init__(
             input_shape,
             num_classes,
-            published=published,
+            preprocessing=BgrMinusMean(dtype=dtype),
+            base=base,
+            published_head=fully_connected_head,
             top=top,
             hidden=hidden,
             dropout=dropout,
             dtype=dtype,
             rngs=rngs,
         )
-        super().__init__(preprocessing=BgrMinusMean(dtype=dtype), base=base, head=head)

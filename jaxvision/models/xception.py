@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxvision.models.classifier import Classifier, HeadDropout, Hidden, Top, average_top, make_top
+from jaxvision.models.classifier import HeadDropout, Hidden, PublishedClassifier, Top
 from jaxvision.nn import Activation, BatchNorm, Chain, Conv, MaxPool, Rescaling, SeparableConv
 
 BLOCKS = {
@@ -62,7 +62,7 @@ class Halving(Chain):
         return super().__call__(x, train, rngs=rngs) + self.shortcut_bn(self.shortcut_conv(x), train)
 
 
-class Xception(Classifier):
+class Xception(PublishedClassifier):
     """Separable 3x3 convolutions with BatchNorm in residual blocks: (299, 299, 3) -> (10, 10, 2048).
 
     block1 and block14 are convolutions with BatchNorm and ReLU one after the other. In between, blocks of ReLU,
@@ -112,15 +112,14 @@ class Xception(Classifier):
             block14_sepconv2_bn=BatchNorm(2048, dtype=dtype),
             block14_sepconv2_act=Activation(jax.nn.relu),
         )
-        head = make_top(
-            base,
+        super().__init__(
             input_shape,
             num_classes,
-            published=average_top(num_classes, dtype=dtype, rngs=rngs),
+            preprocessing=Rescaling(1 / 127.5, -1.0, dtype=dtype),
+            base=base,
             top=top,
             hidden=hidden,
             dropout=dropout,
             dtype=dtype,
             rngs=rngs,
         )
-        super().__init__(preprocessing=Rescaling(1 / 127.5, -1.0, dtype=dtype), base=base, head=head)
