@@ -335,4 +335,4 @@ def test_a_smoke_run_decodes_its_few_pictures_only(tmp_path, monkeypatch, decode
     # 4 of 10 to train and 2 to validate: of so small a part, a run that is no smoke run would keep all.
     assert main(["train", "mnist", "--smoke", *words, *tiny]) == 0
     assert len(decoded) == 4 + 2
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache" / "decoded").exists()

@@ -41,7 +41,7 @@ class Entry(NamedTuple):
     target: np.ndarray | None
 
 
-def find(cache: Cache, key: str) -> Entry | None:
+def find(cache: Cache, key: str, what: str = "decoded pictures") -> Entry | None:
     """The entry of that key; one that is damaged is removed with a warning."""
     folder = cache.folder / key
     if not folder.is_dir():
@@ -59,7 +59,7 @@ def find(cache: Cache, key: str) -> Entry | None:
         _discard(folder)
         return None
     except OSError as error:  # it may be whole all the same: nothing is removed
-        warn_unusable(cache.folder, error.strerror or str(error))
+        warn_unusable(cache.folder, error.strerror or str(error), what)
         return None
     with contextlib.suppress(OSError):  # another user's
         os.utime(folder / "entry.json", (time.time(), time.time()))
@@ -121,7 +121,7 @@ def keep(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     print(f"{source}: {what} of {shape[0]:,} examples kept in {cache.folder / key} ({megabytes})", file=sys.stderr)
-    return find(cache, key)
+    return find(cache, key, what)
 
 
 def warn_unusable(folder: Path, reason: str, what: str = "decoded pictures") -> None:

@@ -122,7 +122,7 @@ def _draw_metric(
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend(facecolor="white", edgecolor="none", framealpha=1)  # over the line of the best epoch
 
 
 def _mark_best(axes: Axes, epoch: float, value: float) -> None:

@@ -85,7 +85,7 @@ def _features_of(part: Part, name: str, base: CompiledBase, run: Run, program: s
     # Where nobody can tell whether the pictures are the same as last time, nothing is kept.
     cache = None if identity is None else open_cache(run.data, "features")
     key = hashlib.sha256(f"{program} {identity}".encode()).hexdigest()
-    entry = cache and store.find(cache, key)
+    entry = cache and store.find(cache, key, "features")
     if not entry:
         pictures = part if isinstance(part, ArrayPart) else cached(part) or part
         feed = open_feed(pictures, **_in_order(run.data, run.evaluation.batch_size))
