@@ -73,12 +73,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     with pytest.raises(TypeError):
         write_json(tmp_path / "x.json", {"a": object()})
 
-    def full_disk(path, text):
-        with open(path, "w") as file:
-            file.write(text[:3])
+    def full_disk(path, content):
+        with open(path, "wb") as file:
+            file.write(content[:3])
         raise OSError("disk full")
 
-    monkeypatch.setattr(type(epath.Path(tmp_path)), "write_text", full_disk)
+    monkeypatch.setattr(type(epath.Path(tmp_path)), "write_bytes", full_disk)
     with pytest.raises(RunFolderError, match=r"x\.json: cannot be written. Received: disk full"):
         write_json(tmp_path / "x.json", {"a": 2})
     assert (tmp_path / "x.json").read_text() == old

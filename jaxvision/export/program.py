@@ -23,7 +23,7 @@ def as_function(ready: ReadyModel) -> tuple[Function, Parameters]:
     without a head, "features". To be exported for any batch: only then are all convolutions the compiler's own, and the
     program bound to no machine.
     """
-    graph, random, *(state,) = nnx.split(ready.model, nnx.RngState, ...)
+    graph, random, state = nnx.split(ready.model, nnx.RngState, ...)  # type: ignore[misc]
     variables = {"/".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(state)}
     parameters = {name: variable[...] for name, (_, variable) in variables.items()}
 

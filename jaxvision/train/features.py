@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from rich.progress import track
 
-from jaxvision.config import PARTS, Data, Run
+from jaxvision.config import PARTS, Run
 from jaxvision.data import Dataset, Feed, open_feed, store
 from jaxvision.data.cache import cached, decoded_key, open_cache
 from jaxvision.data.parts import ArrayPart, FilePart, Part
@@ -88,7 +88,13 @@ def _features_of(part: Part, name: str, base: CompiledBase, run: Run, program: s
     entry = cache and store.find(cache, key, "features")
     if not entry:
         pictures = part if isinstance(part, ArrayPart) else cached(part) or part
-        feed = open_feed(pictures, **_in_order(run.data, run.evaluation.batch_size))
+        feed = open_feed(
+            pictures,
+            batch_size=run.evaluation.batch_size or run.data.batch_size,
+            seed=None,
+            residence="stream",
+            resident_mb=run.data.resident_mb,
+        )
         said = f"features of the {name} part"
         if cache:
             entry = store.keep(
@@ -117,12 +123,3 @@ def _identity(part: Part) -> str | None:
     if key is None or isinstance(part, FilePart):
         return key
     return f"{key} {hashlib.sha256(part.positions.tobytes()).hexdigest()}"
-
-
-def _in_order(data: Data, batch_size: int | None) -> dict[str, Any]:
-    return {
-        "batch_size": batch_size or data.batch_size,
-        "seed": None,
-        "residence": "stream",
-        "resident_mb": data.resident_mb,
-    }

@@ -9,7 +9,6 @@ import platform
 import re
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from etils import epath
 from jaxvision.config import Run
 from jaxvision.cores import available_cores
 from jaxvision.errors import RunFolderError
+from jaxvision.outputs import write_whole
 from jaxvision.serialize import from_json, to_json
 
 PACKAGES = (
@@ -97,16 +97,10 @@ def _finite(value: Any) -> Any:
 
 def write_text(path: epath.PathLike, text: str) -> None:
     """Writes a text file in one move (see `write_json`). RunFolderError: it cannot be written there."""
-    target = epath.Path(path)
-    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
     try:
-        try:
-            temporary.write_text(text)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, text.encode())
     except OSError as error:
-        raise RunFolderError(f"{target}: cannot be written. Received: {error.strerror or error}") from error
+        raise RunFolderError(f"{epath.Path(path)}: cannot be written. Received: {error.strerror or error}") from error
 
 
 def write_config(run_dir: epath.PathLike, run: Run) -> None:

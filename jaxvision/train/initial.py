@@ -37,17 +37,16 @@ def load_initial_weights(model: nnx.Module, run: Run, num_outputs: int) -> None:
 
 def _copy(source: nnx.State, model: nnx.Module, run_dir: str, reinit_head: bool) -> None:
     """The variables of another run's model, into those of the same path."""
-    given = dict(nnx.to_flat_state(source))
-    wanted = {
-        path: variable
-        for path, variable in nnx.to_flat_state(nnx.state(model))
-        if not isinstance(variable, nnx.RngState) and not (reinit_head and path[0] == "head")
-    }
-    faults = [
-        f"{'/'.join(map(str, path))}: the model has no such tensor"
-        for path, variable in given.items()
-        if path not in wanted and not isinstance(variable, nnx.RngState) and not (reinit_head and path[0] == "head")
-    ]
+
+    def copied(state: nnx.State) -> dict[Any, Any]:
+        return {
+            path: variable
+            for path, variable in nnx.to_flat_state(state)
+            if not isinstance(variable, nnx.RngState) and not (reinit_head and path[0] == "head")
+        }
+
+    given, wanted = copied(source), copied(nnx.state(model))
+    faults = [f"{'/'.join(map(str, path))}: the model has no such tensor" for path in given if path not in wanted]
     for path, variable in wanted.items():
         name = "/".join(map(str, path))
         if path not in given:

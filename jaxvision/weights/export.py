@@ -11,6 +11,7 @@ import safetensors.numpy
 from flax import nnx
 
 from jaxvision.errors import ConfigError
+from jaxvision.outputs import write_whole
 from jaxvision.weights.names import model_layers
 
 FORMAT_VERSION = "1"
@@ -43,7 +44,7 @@ def export_keras(model: nnx.Module, path: str | os.PathLike[str], *, name: str |
                 stored = group.create_dataset(str(index), data=_plain(values))
                 if values.dtype.name == "bfloat16":
                     stored.attrs["dtype"] = "bfloat16"
-    _write_whole(target, content.getbuffer())
+    _write(target, content.getbuffer())
 
 
 def export_safetensors(model: nnx.Module, path: str | os.PathLike[str], *, name: str | None = None) -> None:
@@ -62,7 +63,7 @@ def export_safetensors(model: nnx.Module, path: str | os.PathLike[str], *, name:
         metadata["model"] = name
     tensors = {f"{layer.name}/{tensor.name}": tensor.values() for layer in layers for tensor in layer.tensors}
     contiguous = {key: np.asarray(value, order="C") for key, value in tensors.items()}
-    _write_whole(target, safetensors.numpy.save(contiguous, metadata))
+    _write(target, safetensors.numpy.save(contiguous, metadata))
 
 
 def _plain(values: np.ndarray) -> np.ndarray:
@@ -77,15 +78,9 @@ def _target(path: str | os.PathLike[str], suffix: str) -> Path:
     return target
 
 
-def _write_whole(target: Path, content: bytes | memoryview) -> None:
-    """What is at `target` afterwards is all of `content`, or what was there before and a ConfigError."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+def _write(target: Path, content: bytes | memoryview) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(content)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(target, content)
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written. Received: {error.strerror or error}") from error
