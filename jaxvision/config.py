@@ -28,9 +28,18 @@ class Data:
     """Which examples, at which size, in which batches."""
 
     source: str = "digits"
-    """digits, shapes, npz, folder, tfds:NAME, or package.module:Name of your own."""
+    """digits, shapes, npz, folder, masks, pets, csv, tfds:NAME, or package.module:Name of your own."""
     path: str | None = None
     """The source's folder or file (tfds: its data_dir)."""
+    target: str | None = None
+    """What to predict where examples hold several things: label or mask of shapes, a feature's name of tfds.
+    None: the label."""
+    class_names: tuple[str, ...] = ()
+    """Names of the classes in the order of their numbers, where the data has none, as masks and arrays."""
+    label_offset: int = 0
+    """Number of the first class in masks as stored (1 where they hold 1, 2, 3); it is taken off."""
+    ignore_label: int | None = None
+    """Number in masks as stored that marks pixels that count nowhere: not in the loss, not in any metric."""
     image_size: tuple[Count, Count] | None = None
     """Height and width to resize to (bilinear). None keeps the size the pictures have."""
     resize: Literal["stretch", "crop"] = "stretch"
@@ -183,6 +192,10 @@ class Loss:
     """Mix targets with this share of the uniform distribution."""
     two_logits: bool = False
     """With two classes: softmax over two outputs instead of one output with a sigmoid."""
+    class_weights: tuple[NonNegative, ...] = ()
+    """Weight of each class in the loss (segmentation: of its pixels); the loss is the weighted mean. None given: 1."""
+    dice: NonNegative = 0.0
+    """Segmentation: add this times the soft Dice loss of each picture."""
 
 
 @dataclass(frozen=True)
@@ -233,8 +246,9 @@ class Run:
 
     name: str = "run"
     """Name of the experiment, and of the run folder under runs/."""
-    task: Literal["classification"] = "classification"
-    """What is predicted; decides loss, metrics and the number of outputs."""
+    task: Literal["classification", "multilabel", "segmentation"] = "classification"
+    """What is predicted, one class or any number of classes per picture or a class per pixel; decides loss, metrics and
+    the number of outputs."""
     data: Data = Data()
     augment: Augment = Augment()
     model: Model = field(default_factory=Model)

@@ -8,12 +8,22 @@ import numpy as np
 Array = jax.Array | np.ndarray
 PyTree = Any
 
+IGNORE = 255
+"""Class number in masks of pixels that count nowhere: not in the loss, not in any metric."""
+
+MAX_MASK_CLASSES = IGNORE
+"""Classes that a mask of uint8 can tell apart beside IGNORE."""
+
+IGNORE = 255
+"""In masks: a pixel that counts nowhere."""
+
 
 class Batch(NamedTuple):
     """A batch of examples; a JAX pytree. B is the batch size.
 
     inputs: pictures, uint8 or float32 of shape (B, H, W, C) in pixel units 0..255; or cached features, float (B, ...).
-    target: int32 (B,) class numbers; float32 (B, K) for soft or multiple labels; int32 (B, H, W) for masks.
+    target: int32 (B,) class numbers; float32 (B, K) of 0 and 1, any number of labels (soft ones within a step); or
+      uint8 (B, H, W) masks of class numbers, IGNORE on pixels that count nowhere, as high and wide as the inputs.
     valid: bool (B,), False on rows that only pad the last evaluation batch.
     """
 

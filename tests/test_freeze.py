@@ -145,9 +145,10 @@ def test_backward_does_not_run_through_what_is_frozen():
         phase = Phase(trainable=trainable)
         optimizer, _ = make_optimizer(phase, 1)
         selection = select(model, phase)
-        graph, state = init_state(model, optimizer, trained=selection)
+        task = make_task(run, 2)
+        graph, state = init_state(model, optimizer, task, trained=selection)
         assert len(jax.tree.leaves(state.optimizer[0].nu)) == len(selection.paths)  # no slots for what is frozen
-        step = make_train_step(graph, make_task(run, 2), optimizer, run, 2)
+        step = make_train_step(graph, task, optimizer, run, 2)
         return step.lower(state, batch).cost_analysis()["flops"]
 
     forward = jax.jit(lambda x: create_model(run.model.name, shape, 1, conv="lax", **options)(x)).lower(batch.inputs)

@@ -12,7 +12,7 @@ from jaxvision.config import Augment, Loss, Model, Optimizer, Phase, Run
 from jaxvision.models import create_model
 from jaxvision.train.loop import stretch_lengths
 from jaxvision.train.losses import sigmoid_cross_entropy, softmax_cross_entropy
-from jaxvision.train.metrics import Totals, class_probabilities, predicted_class
+from jaxvision.train.metrics import class_probabilities, predicted_class
 from jaxvision.train.optimizer import make_optimizer
 from jaxvision.train.state import init_state
 from jaxvision.train.step import make_eval_step, make_train_step, make_train_stretch
@@ -33,7 +33,7 @@ def build(run: Run, num_classes=3):
     options = run.model.options
     model = create_model(run.model.name, (8, 8, 1), task.num_outputs, dtype=jnp.dtype(run.precision), **options)
     optimizer, _ = make_optimizer(run.phases[0], 10)
-    graph, state = init_state(model, optimizer, ema=run.ema_decay is not None)
+    graph, state = init_state(model, optimizer, task, ema=run.ema_decay is not None)
     return make_train_step(graph, task, optimizer, run, num_classes), make_eval_step(graph, task), state
 
 
@@ -80,7 +80,8 @@ def test_padding_does_not_count():
     _train_step, eval_step, state = build(RUN)
     batch = a_batch()
     padded = jax.tree.map(lambda x: np.concatenate([x, np.zeros_like(x[:2])]), batch)
-    counted = [eval_step(state.variables, Totals.zero(), b).compute() for b in (batch, padded)]
+    task = make_task(RUN, 3)
+    counted = [task.compute(eval_step(state.variables, task.zero(), b)) for b in (batch, padded)]
     assert counted[0] == pytest.approx(counted[1], rel=1e-6)
     same(after_steps(RUN, batch)[0].params, after_steps(RUN, padded)[0].params, rtol=1e-5, atol=1e-7)
 
@@ -88,12 +89,13 @@ def test_padding_does_not_count():
 def test_totals_over_batches_are_those_of_the_whole():
     _, eval_step, state = build(RUN)
     batch = a_batch()
-    whole = eval_step(state.variables, Totals.zero(), batch)
-    parts = Totals.zero()
+    task = make_task(RUN, 3)
+    whole = eval_step(state.variables, task.zero(), batch)
+    parts = task.zero()
     for part in (jax.tree.map(lambda x: x[:4], batch), jax.tree.map(lambda x: x[4:], batch)):
         parts = eval_step(state.variables, parts, part)
-    assert whole.compute() == pytest.approx(parts.compute(), rel=1e-6)
-    assert float(parts.examples) == 6
+    assert task.compute(whole) == pytest.approx(task.compute(parts), rel=1e-6)
+    assert float(parts.weight) == 6
 
 
 @pytest.mark.parametrize("pieces", [2, 4])
@@ -103,7 +105,7 @@ def test_accumulation_gives_the_same_step(pieces):
     split, split_loss = after_steps(replace(RUN, accumulate=pieces), a_batch())
     same(plain.params, split.params, rtol=1e-5, atol=1e-7)
     assert float(plain_loss) == pytest.approx(float(split_loss), rel=1e-5)
-    assert float(split.totals.examples) == 18
+    assert float(split.totals.weight) == 18
 
 
 def test_moving_average_follows_its_formula_and_leaves_training_alone():
@@ -154,7 +156,7 @@ def test_the_callers_model_is_left_alone():
     model = create_model("dense-mnist", (8, 8, 1), 3, features=(8,))
     kept = jax.tree.map(np.asarray, nnx.state(model))
     task, (optimizer, _) = make_task(RUN, 3), make_optimizer(RUN.phases[0], 10)
-    graph, state = init_state(model, optimizer, ema=False)
+    graph, state = init_state(model, optimizer, task, ema=False)
     make_train_step(graph, task, optimizer, RUN, 3)(state, a_batch())
     same(nnx.state(model), kept, rtol=0)
 

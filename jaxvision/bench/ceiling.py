@@ -70,8 +70,9 @@ def flops_per_picture(case: Case) -> float:
     else:
         phase = run.phases[0]
         optimizer, _ = make_optimizer(phase, 1)
-        graph, state = init_state(model, optimizer, trained=select(model, phase))
-        step = make_train_step(graph, make_task(run, case.num_classes), optimizer, run, case.num_classes)
+        task = make_task(run, case.num_classes)
+        graph, state = init_state(model, optimizer, task, trained=select(model, phase))
+        step = make_train_step(graph, task, optimizer, run, case.num_classes)
         batch = Batch(inputs, np.zeros(count, np.int32), np.ones(count, np.bool_))
         lowered = step.lower(state, batch)  # type: ignore[attr-defined]
     return lowered.cost_analysis()["flops"] / count  # type: ignore[index]

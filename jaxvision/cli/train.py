@@ -81,12 +81,18 @@ def _one_epoch(phase: Phase) -> Phase:
 def print_result(result: Result, console: Console) -> None:
     """The metrics of each part as a table, and where the run folder is."""
     parts = {"train": result.train, "validation": result.validation, "test": result.test}
-    names = list(result.train)
+    measured = {part: metrics for part, metrics in parts.items() if metrics is not None}
+    names = [name for name in result.train if "/" not in name]
     table = Table("best checkpoint", *names, title=result.name, title_justify="left")
-    for part, metrics in parts.items():
-        if metrics is not None:
-            table.add_row(part, *(f"{metrics[name]:.4f}" for name in names))
+    for part, metrics in measured.items():
+        table.add_row(part, *(f"{metrics[name]:.4f}" for name in names))
     console.print(table)
+    if of_classes := sorted({name for metrics in measured.values() for name in metrics if "/" in name}):
+        table = Table("class", *measured)
+        for name in of_classes:
+            values = (metrics.get(name) for metrics in measured.values())
+            table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in values))
+        console.print(table)
     console.print(
         f"epoch {result.best_epoch} of {result.epochs}, step {result.best_step} of {result.steps}; "
         f"{result.parameters:,} parameters; {result.stop_reason.replace('_', ' ')} after {duration(result.seconds)}"

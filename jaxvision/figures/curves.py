@@ -60,10 +60,9 @@ def plot_curves(
 
 
 def _metric_names(metrics: Sequence[Record]) -> list[str]:
-    """loss first, then the others as they come."""
-    names = dict.fromkeys(
-        key.partition("/")[2] for record in metrics for key in record if key.startswith(("train/", "validation/"))
-    )
+    """loss first, then the others as they come; those of single classes (validation/iou/cat) are too many."""
+    keys = (key.split("/") for record in metrics for key in record)
+    names = dict.fromkeys(key[1] for key in keys if key[0] in ("train", "validation") and len(key) == 2)
     return sorted(names, key=lambda name: name != "loss")
 
 

@@ -24,6 +24,9 @@ from jaxvision.train.result import duration, read_result
 
 Document = dict[str, Any]
 
+METRIC_WORDS = {"accuracy": "accuracy", "mean_iou": "mIoU", "average_precision": "mAP"}
+"""Headline metrics as people write them."""
+
 
 def collect_results(run_dirs: Sequence[str | os.PathLike[str]], *, note: str | None = None) -> Document:
     """One document about finished runs that differ in nothing but their seed.
@@ -31,10 +34,10 @@ def collect_results(run_dirs: Sequence[str | os.PathLike[str]], *, note: str | N
     Args:
       note: circumstances a reader must know, such as other work on the machine meanwhile.
 
-    Returns: {name, command, note, machine, versions, date, runs, mean, std}. Each of `runs` has seed, epochs,
-      best_epoch, train, validation and test metrics of the best checkpoint, `last` (those of the last epoch), `peak`
-      (highest validation accuracy of any epoch), seconds and images_per_second. mean and std (sample, n - 1; null for
-      one run) are over runs.
+    Returns: {name, command, note, machine, versions, date, headline, runs, mean, std}. headline is the metric that
+      the runs are judged by. Each of `runs` has seed, epochs, best_epoch, train, validation and test metrics of the
+      best checkpoint, `last` (those of the last epoch), `peak` (highest validation headline of any epoch), seconds and
+      images_per_second. mean and std (sample, n - 1; null for one run) are over runs.
 
     Raises:
       RunFolderError: a folder without result, runs of different configurations, or the same seed twice.
@@ -52,6 +55,7 @@ def collect_results(run_dirs: Sequence[str | os.PathLike[str]], *, note: str | N
         "machine": machine_name(environment),
         "versions": {"python": environment["python"], **environment["packages"]},
         "date": environment["started"][:10],
+        "headline": read_result(folders[0]).headline,
         "runs": runs,
         "mean": _over_runs(runs, statistics.fmean),
         "std": _over_runs(runs, statistics.stdev) if len(runs) > 1 else None,
@@ -108,7 +112,8 @@ def _one_run(folder: epath.Path) -> Document:
     result = read_result(folder)
     records = read_metrics(folder)
     last = next(record for record in reversed(records) if "train/loss" in record)
-    accuracies = [record["validation/accuracy"] for record in records if "validation/accuracy" in record]
+    headline = f"validation/{result.headline}"
+    values = [record[headline] for record in records if headline in record]
     rates = [line["images_per_second"] for line in read_lines(folder / "timing.jsonl") if line["images_per_second"]]
     return {
         "seed": result.seed,
@@ -118,7 +123,7 @@ def _one_run(folder: epath.Path) -> Document:
         "validation": result.validation,
         "test": result.test,
         "last": {name: value for name, value in last.items() if name.startswith(("train/", "validation/"))},
-        "peak": {"validation/accuracy": max(accuracies)} if accuracies else None,
+        "peak": {headline: max(values)} if values else None,
         "seconds": result.seconds,
         "images_per_second": round(statistics.median(rates), 1) if rates else None,
     }
@@ -201,22 +206,27 @@ def _over_runs(runs: Sequence[Document], combine: Any) -> Document:
     """The same nesting as one run, with `combine` over the runs in place of every measured number."""
     combined: Document = {}
     for key in (*PARTS, "last", "peak"):
-        first = runs[0][key]
-        combined[key] = None if first is None else {name: combine([run[key][name] for run in runs]) for name in first}
+        if runs[0][key] is None:
+            combined[key] = None
+            continue
+        # A class that was nowhere in a run has no metric there.
+        everywhere = [name for name in runs[0][key] if all(name in run[key] for run in runs)]
+        combined[key] = {name: combine([run[key][name] for run in runs]) for name in everywhere}
     combined["seconds"] = combine([run["seconds"] for run in runs])
     return combined
 
 
 def _headline(document: Document) -> str:
-    """The number a run is judged by: accuracy of the best checkpoint on the test part, or else on the validation part
-    (and then the highest validation accuracy of any epoch too)."""
+    """The number a run is judged by: accuracy (or the task's own metric) of the best checkpoint on the test part, or
+    else on the validation part (and then its highest value of any epoch too)."""
+    metric = document["headline"]
     for part in ("test", "validation", "train"):
         if document["mean"][part] is not None:
-            mean = document["mean"][part]["accuracy"]
-            spread = f" +- {document['std'][part]['accuracy']:.4f}" if document["std"] else ""
+            mean = document["mean"][part][metric]
+            spread = f" +- {document['std'][part][metric]:.4f}" if document["std"] else ""
             peak = document["mean"]["peak"]
-            highest = f", highest {peak['validation/accuracy']:.4f}" if part == "validation" and peak else ""
-            return f"{part} accuracy {mean:.4f}{spread}{highest}"
+            highest = f", highest {peak[f'validation/{metric}']:.4f}" if part == "validation" and peak else ""
+            return f"{part} {METRIC_WORDS[metric]} {mean:.4f}{spread}{highest}"
     raise RunFolderError(f"results of {document['name']}: no part was measured.")
 
 

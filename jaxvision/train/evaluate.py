@@ -9,21 +9,20 @@ from jaxvision.config import Data
 from jaxvision.data import Dataset, Feed, open_dataset, open_feed
 from jaxvision.errors import ConfigError, DataError
 from jaxvision.train.checkpoint import ModelCard, restore_best
-from jaxvision.train.metrics import Totals
 from jaxvision.train.step import EvalStep, make_eval_step
-from jaxvision.train.task import make_task
+from jaxvision.train.task import Task, make_task
 
 
-def evaluate_feed(eval_step: EvalStep, variables: nnx.State, feed: Feed) -> dict[str, float]:
-    """{"loss": ..., "accuracy": ...} over all of the feed's examples."""
-    totals = Totals.zero()
+def evaluate_feed(task: Task, eval_step: EvalStep, variables: nnx.State, feed: Feed) -> dict[str, float]:
+    """The task's metrics, {"loss": ..., ...}, over all of the feed's examples."""
+    totals = task.zero()
     for batch in feed.batches(epoch=0):
         totals = eval_step(variables, totals, batch)
-    return totals.compute()
+    return task.compute(totals)
 
 
 def evaluate(run_dir: str | os.PathLike[str], *, part: str = "test", data: Any = None) -> dict[str, float]:
-    """Loss and accuracy of a run's best checkpoint on a part of its data: "train", "validation" or "test".
+    """Loss and metrics of a run's best checkpoint on a part of its data: "train", "validation" or "test".
 
     Args:
       part: which part of the dataset; of examples handed over there is only one.
@@ -60,7 +59,8 @@ def evaluate(run_dir: str | os.PathLike[str], *, part: str = "test", data: Any =
         residence=settings.residence,
         resident_mb=settings.resident_mb,
     )
-    return evaluate_feed(make_eval_step(graph, make_task(run, len(dataset.class_names))), variables, feed)
+    task = make_task(run, len(dataset.class_names), dataset.class_names)
+    return evaluate_feed(task, make_eval_step(graph, task), variables, feed)
 
 
 def _require_same(dataset: Dataset, card: ModelCard) -> None:

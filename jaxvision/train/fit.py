@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from jaxvision.config import Run
@@ -25,10 +26,9 @@ from jaxvision.train.initial import load_initial_weights
 from jaxvision.train.log import RunLog, require_wandb
 from jaxvision.train.loop import Training
 from jaxvision.train.memory import keep_memory
-from jaxvision.train.metrics import METRIC_NAMES
 from jaxvision.train.result import PhaseResult, Result, write_result
 from jaxvision.train.step import from_features, from_pictures
-from jaxvision.train.task import make_task
+from jaxvision.train.task import Task, make_task
 
 
 def fit(
@@ -67,10 +67,11 @@ def fit(
     if run_dir is not None:
         require_free(run_dir)  # before minutes go into decoding
     dataset = open_dataset(run.data, given=data)
-    _check_against_data(run, dataset)
-    task = make_task(run, len(dataset.class_names))
+    task = make_task(run, len(dataset.class_names), dataset.class_names)
+    _check_against_data(run, dataset, task)
     card = ModelCard(run, dataset.class_names, dataset.image_shape, task.num_outputs)
     model = card.build()
+    _check_outputs(model, run, card)
     load_initial_weights(model, run, task.num_outputs)
     _check_phases(run, model)
     dataset = with_features(dataset, model, run, progress=progress)
@@ -116,7 +117,7 @@ def fit(
     variables = nnx.state(best.model)
 
     def test(feed: Feed | None) -> dict[str, float] | None:
-        return None if feed is None else evaluate_feed(training.eval_step, variables, feed)
+        return None if feed is None else evaluate_feed(task, training.eval_step, variables, feed)
 
     epochs = [record for record in records if "train/loss" in record]
     at_best = next(record for record in epochs if record["step"] >= best.step)
@@ -138,6 +139,7 @@ def fit(
         fingerprint=dataset.fingerprint,
         run_dir=str(folder),
         phases=tuple(_phase_result(number, epochs, checkpoints) for number in range(len(run.phases))),
+        headline=task.headline,
     )
     write_result(folder, result)
     return result
@@ -177,8 +179,23 @@ def _feed(part: Part, run: Run, *, training: bool = False) -> Feed:
     )
 
 
-def _check_against_data(run: Run, dataset: Dataset) -> None:
+TARGETS = {1: ("classification", "a class each"), 2: ("multilabel", "any classes each"), 3: ("segmentation", "masks")}
+"""By the number of axes of a part's target: the task it is for, and what it is in words."""
+
+
+def _check_against_data(run: Run, dataset: Dataset, task: Task) -> None:
     """What `serialize.check` cannot know: whether the data has what the run asks of it."""
+    task_of_data, kind = TARGETS[dataset.train.target.ndim]
+    if run.task != task_of_data:
+        raise ConfigError(
+            f"task: the pictures of {run.data.source!r} have {kind}: set task to {task_of_data}, or data.target to"
+            f" something else in the data. Received: task={run.task!r}"
+        )
+    if run.task == "segmentation" and (run.augment.mixup or run.augment.cutmix):
+        raise ConfigError(
+            "augment.mixup and augment.cutmix mix the classes of whole pictures, and this task has masks. Set both to"
+            f" 0. Received: mixup={run.augment.mixup}, cutmix={run.augment.cutmix}"
+        )
     count = len(dataset.train.target)
     if run.data.batch_size > count:
         raise DataError(
@@ -189,16 +206,31 @@ def _check_against_data(run: Run, dataset: Dataset) -> None:
     if monitor is None:
         return
     part, _, metric = monitor.partition("/")
-    if metric not in METRIC_NAMES:
+    if metric not in task.metric_names:
         raise ConfigError(
-            f"checkpoint.monitor: no metric of this name.{nearest(metric, METRIC_NAMES)} There are"
-            f" {', '.join(f'{part}/{name}' for name in METRIC_NAMES)}. Received: {monitor!r}"
+            f"checkpoint.monitor: no metric of this name.{nearest(metric, task.metric_names)} There are"
+            f" {', '.join(f'{part}/{name}' for name in task.metric_names)}. Received: {monitor!r}"
         )
     if part == "validation" and dataset.validation is None:
         raise ConfigError(
             "checkpoint.monitor: the data has no validation part to choose the best checkpoint by. Set"
             " data.validation_fraction (0.1, say), or checkpoint.monitor to None to keep the last one."
             f" Received: checkpoint.monitor={monitor!r}, data.source={run.data.source!r}"
+        )
+
+
+def _check_outputs(model: nnx.Module, run: Run, card: ModelCard) -> None:
+    """Whether the model's output is what the task is about: logits of a picture, or of its pixels."""
+    graph, variables = nnx.split(model)
+    pictures = jax.ShapeDtypeStruct((1, *card.image_shape), np.uint8)
+    logits = jax.eval_shape(lambda v, x: from_pictures(nnx.merge(graph, v), x, False, None), variables, pictures)
+    shape = logits.shape
+    place = card.image_shape[:2] if run.task == "segmentation" else ()
+    if shape != (1, *place, card.num_outputs):
+        models = "segmenter or unet" if place else "any other"
+        raise ConfigError(
+            f"model.name: task {run.task} needs a model with logits of shape {(*place, card.num_outputs)} for a"
+            f" picture; take {models}. Received: {run.model.name!r}, which gives {shape[1:]}"
         )
 
 

@@ -225,7 +225,7 @@ class RunLog:
             shown = [
                 f"{name.partition('/')[2]} {'not finite' if value is None else f'{value:.4f}'}"
                 for name, value in record.items()
-                if name.startswith(f"{part}/")
+                if name.startswith(f"{part}/") and name.count("/") == 1  # the line has no room for single classes
             ]
             if shown:
                 parts.append(" ".join([part, *shown]))

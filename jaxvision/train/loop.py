@@ -16,7 +16,6 @@ from jaxvision.train.checkpoint import BestCheckpoints, Saved
 from jaxvision.train.evaluate import evaluate_feed
 from jaxvision.train.freeze import scale_groups, select
 from jaxvision.train.log import RunLog
-from jaxvision.train.metrics import Totals
 from jaxvision.train.optimizer import LearningRate, make_optimizer
 from jaxvision.train.state import TrainState, init_state
 from jaxvision.train.step import (
@@ -84,7 +83,7 @@ class Training:
         groups = scale_groups(model, selection, phase.groups, where=f"phases.{number}.groups")
         optimizer, learning_rate = make_optimizer(phase, self._train_feed.steps_per_epoch, groups)
         ema = self._run.ema_decay is not None
-        graph, self._state = init_state(model, optimizer, ema=ema, trained=selection, step=self.step)
+        graph, self._state = init_state(model, optimizer, self._task, ema=ema, trained=selection, step=self.step)
         self._best = BestMetric(self._run.checkpoint, self._run.early_stop)
         self._log.new_phase(number, self._state.params, self._state.rest)
         step = make_train_step(graph, self._task, optimizer, self._run, self._num_classes, self._forward)
@@ -95,7 +94,7 @@ class Training:
     ) -> bool:
         """One pass over the training examples, then validation. True: stop early."""
         started = time.perf_counter()
-        self._state = self._state._replace(totals=Totals.zero())
+        self._state = self._state._replace(totals=self._task.zero())
         every, last_step = self._run.evaluation.every_steps, self.step + self._train_feed.steps_per_epoch
         most = steps_per_dispatch(self._run, self._train_feed)
         lengths = stretch_lengths(self.step, last_step, most, self._stops)
@@ -112,7 +111,7 @@ class Training:
                     self._evaluate({"phase": phase, "epoch": epoch, "step": self.step})
         self.epochs += 1
         with self._log.not_training():
-            metrics = _named("train", self._state.totals.compute())
+            metrics = _named("train", self._task.compute(self._state.totals))
             rate = float(learning_rate(self.step - 1 - first_step))
             place = {"phase": phase, "epoch": epoch, "step": self.step}
             metrics = self._evaluate({**place, **metrics, "learning_rate": rate})
@@ -143,7 +142,7 @@ class Training:
           NonFiniteLossError: a metric or a parameter is not finite; this model is not kept.
         """
         if self._validation_feed is not None:
-            values = evaluate_feed(self.eval_step, self._state.variables, self._validation_feed)
+            values = evaluate_feed(self._task, self.eval_step, self._state.variables, self._validation_feed)
             record = {**record, **_named("validation", values)}
         self._log.record(record)
         # The last update may have thrown the weights to infinity after a loss that was finite.

@@ -1,43 +1,55 @@
 """Metrics as running totals: sums that add up over batches, padding excluded, and values computed from them."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvision.types import Array
+from jaxvision.types import Array, PyTree
 
-METRIC_NAMES = ("loss", "accuracy")
-"""What `Totals.compute` gives."""
+
+class Metric(Protocol):
+    """What is counted beside the loss. Its counts are a JAX pytree of fixed shapes."""
+
+    names: tuple[str, ...]
+    """What `compute` gives; names of single classes, such as iou/cat, only where there is something to compute."""
+
+    def zero(self) -> PyTree:
+        """The counts before the first batch."""
+
+    def add(self, counts: PyTree, logits: jax.Array, target: Array, valid: Array) -> PyTree:
+        """Adds a batch; rows that are not `valid`, bool (B,), do not count."""
+
+    def compute(self, counts: PyTree) -> dict[str, float]:
+        """The values, on the host. Waits for the device."""
 
 
 class Totals(NamedTuple):
-    """Sums over valid examples, float32 scalars: how many, their losses, how many were classified rightly.
+    """weight: sum of the examples' weights, and loss: of their weighted losses, float32 scalars. counts: a metric's."""
 
-    Whole numbers are exact up to 2**24 examples.
-    """
-
-    examples: jax.Array
+    weight: jax.Array
     loss: jax.Array
-    correct: jax.Array
+    counts: PyTree
 
-    @classmethod
-    def zero(cls) -> "Totals":
-        return cls(*(jnp.zeros((), jnp.float32) for _ in cls._fields))
 
-    def add(self, *, losses: jax.Array, correct: jax.Array, valid: Array) -> "Totals":
-        """Adds a batch: losses float32 (B,), correct bool (B,), valid bool (B,)."""
-        return Totals(
-            self.examples + jnp.sum(valid, dtype=jnp.float32),
-            self.loss + jnp.sum(jnp.where(valid, losses, 0.0)),
-            self.correct + jnp.sum(correct & valid, dtype=jnp.float32),
-        )
+class Accuracy:
+    """Share of examples whose likeliest class is the target's: {"accuracy": ...}. Counts: two uint32 numbers."""
 
-    def compute(self) -> dict[str, float]:
-        """Means over the examples, on the host: {"loss": ..., "accuracy": ...}. Waits for the device."""
-        examples, loss, correct = (float(np.asarray(value)) for value in self)
-        return {"loss": loss / examples, "accuracy": correct / examples}
+    names: tuple[str, ...] = ("accuracy",)
+
+    def zero(self) -> PyTree:
+        return jnp.zeros((2,), jnp.uint32)
+
+    def add(self, counts: PyTree, logits: jax.Array, target: Array, valid: Array) -> PyTree:
+        """logits (B, K) or (B, 1), target int (B,) or float (B, K)."""
+        label = target if target.ndim == 1 else jnp.argmax(target, axis=-1)
+        correct = predicted_class(logits) == label.astype(jnp.int32)
+        return counts + jnp.stack([jnp.sum(correct & valid, dtype=jnp.uint32), jnp.sum(valid, dtype=jnp.uint32)])
+
+    def compute(self, counts: PyTree) -> dict[str, float]:
+        correct, examples = np.asarray(counts).tolist()
+        return {"accuracy": correct / examples}
 
 
 def predicted_class(logits: jax.Array) -> jax.Array:
@@ -48,7 +60,7 @@ def predicted_class(logits: jax.Array) -> jax.Array:
 
 
 def class_probabilities(logits: jax.Array) -> jax.Array:
-    """float32 (B, K): softmax of (B, K) logits; for (B, 1) logits the sigmoid's two probabilities."""
+    """float32 (..., K): softmax of (..., K) logits; for one logit the sigmoid's two probabilities."""
     logits = logits.astype(jnp.float32)
     if logits.shape[-1] == 1:
         return jax.nn.sigmoid(jnp.concatenate([-logits, logits], axis=-1))

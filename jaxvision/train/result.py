@@ -14,7 +14,7 @@ from jaxvision.errors import RunFolderError
 from jaxvision.train.folder import write_json
 
 Metrics = dict[str, Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]]
-"""Values by name, without the part: loss, accuracy. A number that is not finite is null in the file."""
+"""Values by name, without the part: loss, accuracy, iou/cat. A number that is not finite is null in the file."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PhaseResult:
 class Result:
     """The outcome of a run, as `fit` returns it and result.json keeps it.
 
-    `train`, `validation` and `test` are metrics (`loss`, `accuracy`) of the parts: training as measured during the
+    `train`, `validation` and `test` are metrics (`loss`, `accuracy`, ...) of the parts: training as measured during the
     best epoch, validation and test by the reloaded best checkpoint; None where the data has no such part.
     """
 
@@ -56,6 +56,8 @@ class Result:
     run_dir: str
     """The run folder; not part of the file, which may be moved."""
     phases: tuple[PhaseResult, ...] = ()
+    headline: str = "accuracy"
+    """The metric that the run is judged by."""
 
 
 def write_result(run_dir: epath.PathLike, result: Result) -> None:

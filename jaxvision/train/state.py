@@ -8,6 +8,7 @@ import optax
 from flax import nnx
 
 from jaxvision.train.metrics import Totals
+from jaxvision.train.task import Task
 
 
 class TrainState(NamedTuple):
@@ -32,6 +33,7 @@ class TrainState(NamedTuple):
 def init_state(
     model: nnx.Module,
     optimizer: optax.GradientTransformation,
+    task: Task,
     *,
     ema: bool = False,
     trained: Any = nnx.Param,
@@ -48,7 +50,7 @@ def init_state(
         rest=rest,
         optimizer=optimizer.init(params),
         ema=params if ema else None,
-        totals=Totals.zero(),
+        totals=task.zero(),
     )
     # The step donates its input: without copies it would free the arrays of the caller's model, or one array twice.
     return graph, jax.tree.map(jnp.copy, state)

@@ -34,33 +34,35 @@ def from_features(model: Any, inputs: Array, train: bool, rngs: nnx.Rngs | None)
 
 
 def make_gradients(graph: nnx.GraphDef, task: Task, run: Run, forward: Forward = from_pictures) -> Gradients:
-    """`(loss, (rest, totals)), grads = gradients(state, batch, key)`: mean loss over the valid examples of a batch and
-    its gradient; the variables that are not trained and the metrics, both brought forward by the batch.
+    """`(loss, (rest, totals)), grads = gradients(state, batch, key)`: mean loss over the valid examples of a batch, by
+    their weights, and its gradient; the variables that are not trained and the totals, both brought forward by it.
 
     The batch goes through in `run.accumulate` pieces, whose gradients add up to that of the whole.
     """
 
-    def batch_loss(params: nnx.State, rest: nnx.State, totals: Totals, batch: Batch, key: jax.Array, count: jax.Array):
+    def batch_loss(params: nnx.State, rest: nnx.State, totals: Totals, batch: Batch, key: jax.Array, whole: jax.Array):
         # `rest` comes from outside the gradient; its variables are made anew so that the model may change them.
         model = nnx.merge(graph, params, jax.tree.map(lambda leaf: leaf, rest))
         logits = forward(model, batch.inputs, True, nnx.Rngs(dropout=key))
         losses = task.loss(logits, batch.target)
-        totals = totals.add(losses=losses, correct=task.correct(logits, batch.target), valid=batch.valid)
+        totals = task.add(totals, logits, batch, losses)
         trained = {path for path, _ in nnx.to_flat_state(params)}
         _, _, rest = nnx.split(model, lambda path, _: path in trained, ...)  # type: ignore[misc]
-        return jnp.sum(jnp.where(batch.valid, losses, 0.0)) / count, (rest, totals)
+        weighted = jnp.where(batch.valid, task.weights(batch.target) * losses, 0.0)
+        return jnp.sum(weighted) / whole, (rest, totals)
 
     differentiate = jax.value_and_grad(batch_loss, has_aux=True)
 
     def gradients(state: TrainState, batch: Batch, key: jax.Array):
-        count = jnp.sum(batch.valid, dtype=jnp.float32)
+        weight = jnp.sum(task.batch_weight(batch))
+        whole = jnp.where(weight > 0, weight, 1.0)  # a batch of which nothing counts has a loss of 0
         if run.accumulate == 1:
-            return differentiate(state.params, state.rest, state.totals, batch, key, count)
+            return differentiate(state.params, state.rest, state.totals, batch, key, whole)
 
         def add_piece(carry, piece):
             loss, rest, totals, grads = carry
             part, part_key = piece
-            (part_loss, (rest, totals)), part_grads = differentiate(state.params, rest, totals, part, part_key, count)
+            (part_loss, (rest, totals)), part_grads = differentiate(state.params, rest, totals, part, part_key, whole)
             return (loss + part_loss, rest, totals, jax.tree.map(jnp.add, grads, part_grads)), None
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
@@ -131,8 +133,7 @@ def make_eval_step(graph: nnx.GraphDef, task: Task, forward: Forward = from_pict
 
     def eval_step(variables: nnx.State, totals: Totals, batch: Batch) -> Totals:
         logits = forward(nnx.merge(graph, variables), batch.inputs, False, None)
-        correct = task.correct(logits, batch.target)
-        return totals.add(losses=task.loss(logits, batch.target), correct=correct, valid=batch.valid)
+        return task.add(totals, logits, batch, task.loss(logits, batch.target))
 
     return jax.jit(eval_step)
 

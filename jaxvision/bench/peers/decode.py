@@ -24,7 +24,7 @@ def ours(dataset: Dataset, task: Message) -> Passes:
 
 def bare_tf_data(dataset: Dataset, task: Message) -> Passes:
     """The plainest fast pipeline a TensorFlow user writes."""
-    from jaxvision.data.pipeline import tensorflow
+    from jaxvision.data.tf_picture import tensorflow
 
     tf = tensorflow()
     part = dataset.train

@@ -1,0 +1,68 @@
+"""Metrics of segmentation, all from one confusion matrix of the pixels."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvision.errors import DataError
+from jaxvision.types import Array, PyTree
+
+
+class ConfusionMatrix:
+    """Pixels by true class (rows) and predicted class (columns); ignored pixels are in no cell.
+
+    Values: accuracy, the share of pixels predicted rightly; per class iou/NAME = tp / (tp + fp + fn) (Jaccard) and
+    their mean, mean_iou; dice, the mean over classes of 2 tp / (2 tp + fp + fn) (F1). A class that is neither true nor
+    predicted anywhere has no iou and does not count in the means.
+
+    Counts: uint32 (2, K, K), the low and the high half of 64-bit numbers: exact over any epoch.
+    """
+
+    def __init__(self, class_names: Sequence[str]):
+        self.class_names = tuple(class_names)
+        self.names = ("accuracy", "mean_iou", "dice", *(f"iou/{name}" for name in self.class_names))
+
+    def zero(self) -> PyTree:
+        return jnp.zeros((2, len(self.class_names), len(self.class_names)), jnp.uint32)
+
+    def add(self, counts: PyTree, logits: jax.Array, target: Array, valid: Array) -> PyTree:
+        """logits (B, H, W, K), target uint8 (B, H, W)."""
+        low, high = counts
+        new = low + pixel_counts(logits, target, valid)
+        return jnp.stack([new, high + (new < low).astype(jnp.uint32)])
+
+    def compute(self, counts: PyTree) -> dict[str, float]:
+        """Raises DataError: there is no pixel that counts."""
+        low, high = np.asarray(counts).astype(np.uint64)
+        matrix = (low + (high << np.uint64(32))).astype(np.float64)
+        if not matrix.sum():
+            raise DataError(
+                "segmentation: no pixel of these masks counts, all are marked to be ignored. Check data.ignore_label."
+            )
+        right = np.diag(matrix)
+        either = matrix.sum(axis=0) + matrix.sum(axis=1) - right
+        there = either > 0
+        iou = right[there] / either[there]
+        names = [name for name, is_there in zip(self.class_names, there, strict=True) if is_there]
+        return {
+            "accuracy": float(right.sum() / matrix.sum()),
+            "mean_iou": float(iou.mean()),
+            "dice": float((2 * iou / (1 + iou)).mean()),
+            **{f"iou/{name}": float(value) for name, value in zip(names, iou, strict=True)},
+        }
+
+
+def pixel_counts(logits: jax.Array, target: Array, valid: Array) -> jax.Array:
+    """uint32 (K, K): how many pixels of true class i are predicted as j. Arguments as of `ConfusionMatrix.add`."""
+    batch, height, width, classes = logits.shape
+    predicted = jax.nn.one_hot(jnp.argmax(logits, axis=-1).reshape(batch, -1), classes, dtype=jnp.float32)
+    # An ignored pixel's number is beyond the classes: its row is all zeros.
+    true = jax.nn.one_hot(jnp.asarray(target).reshape(batch, -1), classes, dtype=jnp.float32)
+    true = true * valid.astype(jnp.float32)[:, None, None]
+    # A product of zeros and ones is exact up to 2**24 pixels a picture, also in the short formats of accelerators.
+    if height * width > 2**24:
+        raise DataError(f"segmentation: pictures of at most 2**24 pixels are counted. Received: {height} x {width}")
+    each = jnp.einsum("bpi,bpj->bij", true, predicted, preferred_element_type=jnp.float32)
+    return jnp.sum(each.astype(jnp.uint32), axis=0, dtype=jnp.uint32)
