@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from jaxvision.train.extract import extract
     from jaxvision.train.fit import fit
     from jaxvision.train.predict import predict
+    from jaxvision.train.predict_masks import predict_masks
     from jaxvision.train.result import Result, read_result
     from jaxvision.types import Batch
     from jaxvision.weights import load_keras_weights
@@ -55,6 +56,7 @@ _LAZY = {
     "model_names": "jaxvision.models",
     "model_options": "jaxvision.models",
     "predict": "jaxvision.train.predict",
+    "predict_masks": "jaxvision.train.predict_masks",
     "read_result": "jaxvision.train.result",
     "restore_best": "jaxvision.train.checkpoint",
     "summarize": "jaxvision.models",
@@ -92,6 +94,7 @@ __all__ = [
     "model_names",
     "model_options",
     "predict",
+    "predict_masks",
     "read_result",
     "restore_best",
     "summarize",

@@ -212,7 +212,7 @@ def _augment_contradictions(run: Run) -> Iterator[Fault]:
 
 def _selection_contradictions(run: Run) -> Iterator[Fault]:
     monitor = run.checkpoint.monitor
-    if monitor is not None and not re.fullmatch(r"(train|validation)/\w+", monitor):
+    if monitor is not None and not re.fullmatch(r"(train|validation)/.+", monitor):
         hint = "test data never selects a checkpoint" if monitor.startswith("test/") else "such as validation/loss"
         yield "checkpoint.monitor", f"must be train/METRIC or validation/METRIC ({hint}). Received: {monitor!r}"
     if monitor is None and run.early_stop.patience is not None:

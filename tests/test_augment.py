@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jaxvision import augment
 from jaxvision.augment import affine, augment_batch, color, geometry, mixing, pipeline, resample
 from jaxvision.config import Augment
 from jaxvision.errors import ConfigError
-from jaxvision.types import Batch
+from jaxvision.types import IGNORE, Batch
 
 augmented = jax.jit(augment_batch, static_argnums=2, static_argnames="num_classes")
 BOOK = Augment(flip="horizontal", rotation=0.1, zoom=0.2)
@@ -159,6 +160,32 @@ def test_a_mask_moves_with_its_picture():
     assert (np.abs(picture - 100 * moved) < 0.1).mean() > 0.7
     flipped = augmented(jax.random.key(0), batch, Augment("both", crop_padding=3), num_classes=3)
     np.testing.assert_array_equal(flipped.inputs[..., 0], 100 * flipped.target)
+
+
+@pytest.mark.parametrize("axis", [0, 1], ids=["rows", "columns"])
+def test_a_mask_is_moved_to_the_pixel_as_its_picture_is(axis):
+    """The picture's first channel and the mask both hold where a pixel came from: bilinear and nearest must round to
+    the same, mirrored borders included."""
+    count, height, width = 32, 41, 57
+    place = np.broadcast_to(np.indices((height, width))[axis], (count, height, width)).astype(np.uint8)
+    mask = place.copy()
+    mask[:, 10:20, 30:40] = IGNORE
+    batch = Batch(place[..., None], mask, np.ones(count, bool))
+    settings = Augment("both", 0.1, 0.2, 0.1, crop_padding=3)
+    out = augmented(jax.random.key(2), batch, settings, num_classes=60)
+    came_from, moved = np.asarray(out.inputs[..., 0]), np.asarray(out.target)
+    assert moved.dtype == np.uint8
+    kept = moved != IGNORE
+    assert np.abs(came_from - moved)[kept].max() < 0.51
+    first, last = ((10, 19), (30, 39))[axis]
+    assert came_from[~kept].min() > first - 0.51
+    assert came_from[~kept].max() < last + 0.51
+    assert (~kept).mean() > 0.02
+    assert set(np.unique(moved)) <= set(np.unique(mask))
+    # Brightness and contrast change the picture and leave the mask where it is.
+    coloured = augmented(jax.random.key(2), batch, replace(settings, brightness=0.3, contrast=0.4), num_classes=60)
+    np.testing.assert_array_equal(coloured.target, moved)
+    assert np.abs(np.asarray(coloured.inputs[..., 0]) - came_from).mean() > 5
 
 
 @pytest.mark.parametrize("settings", [Augment(mixup=0.4), Augment(cutmix=1.0), Augment(mixup=1.0, cutmix=1.0)])

@@ -1,11 +1,16 @@
 """`check` finds every bad file and every fault of the whole, and calls a good dataset good."""
 
 import json
+import re
+from pathlib import Path
 
 import broken_pictures as broken
 import numpy as np
 import pytest
+from pets_layout import EMPTY, write_pets
+from PIL import Image
 
+from jaxvision.cli.prepare import check_command
 from jaxvision.data.check import check_data, check_folder, format_report
 from jaxvision.errors import DataError
 
@@ -138,3 +143,74 @@ def test_the_real_pictures_are_read_whole(shared_data):
     assert report.layout == "unsorted"
     assert report.counts == {"train": {"(no class)": 367}}
     assert report.sizes == ((180, 180), (240, 240))
+
+
+def test_masks_are_read_to_the_last_number(tmp_path):
+    for number in range(4):
+        broken.good(tmp_path / f"images/{number}.jpg", number, (10, 20))
+    (tmp_path / "masks").mkdir()
+    mask = np.full((10, 20), 1, np.uint8)
+    mask[0] = 3
+    Image.fromarray(mask).save(tmp_path / "masks/0.png")
+    mask[1] = 2
+    Image.fromarray(mask).save(tmp_path / "masks/1.png")
+    settings = {"label_offset": 1, "ignore_label": 3, "class_names": ("road", "sky", "tree")}
+    broken.corrupt_png(tmp_path / "masks/2.png")
+    Image.fromarray(mask.T).save(tmp_path / "masks/3.png")
+    report = check_data(tmp_path, **settings)
+    assert report.layout == "masks"
+    assert report.pictures == {"train": 2}
+    assert report.counts == {"train": {"road": 2, "sky": 1, "tree": 0}}
+    assert report.pixels["train"] == {"road": 340 / 360, "sky": 20 / 360, "tree": 0.0, "(ignored)": 40 / 400}
+    assert report.problems == ("train: no mask shows class 'tree'",)
+    faults = dict(report.bad)
+    assert set(faults) == {str(tmp_path / f"masks/{number}.png") for number in (2, 3)}
+    assert f"mask of {tmp_path}/images/3.jpg: 20 x 10 " in faults[str(tmp_path / "masks/3.png")]
+    assert "94.44%" in format_report(report)
+    (tmp_path / "images/3.jpg").unlink()
+    faults = dict(check_data(tmp_path, label_offset=2).bad)
+    assert "must hold 2 to 256. Received: 1 (180 pixels)" in faults[str(tmp_path / "masks/0.png")]
+    assert faults[str(tmp_path / "masks/3.png")] == f"no picture {tmp_path}/images/3.jpg"
+    (tmp_path / "masks/3.png").rename(tmp_path / "masks/3.jpg")
+    assert "a JPEG cannot be a mask" in check_data(tmp_path).problems[0]
+
+
+def test_masks_of_an_archive(tmp_path):
+    masks = np.tile(np.array([[1, 2], [2, 9]], np.uint8), (3, 1, 1))
+    np.savez(tmp_path / "a.npz", x_train=masks * 20, y_train=masks)
+    report = check_data(tmp_path / "a.npz", label_offset=1, ignore_label=9)
+    assert report.ok
+    assert report.pixels == {"train": {"0": 1 / 3, "1": 2 / 3, "(ignored)": 0.25}}
+    assert report.counts == {"train": {"0": 3, "1": 3}}
+    assert format_report(report).startswith(f"{tmp_path / 'a.npz'}: 3 good pictures")
+
+
+def test_pets_are_known_by_their_layout(tmp_path):
+    write_pets(tmp_path, 21)
+    report = check_data(tmp_path)
+    assert report.layout == "pets"
+    assert report.pictures == {"train": 17, "validation": 3} or report.pictures == {"train": 18, "validation": 2}
+    assert [Path(file).name for file, _ in report.bad] == [f"{EMPTY}.jpg"]
+    assert report.notes["mislabelled: named .jpg but holds a GIF picture; it is read as that"] == 1
+    assert list(report.pixels["train"]) == ["animal", "background", "contour", "(ignored)"]
+    assert 0.5 < report.pixels["train"]["background"] < 0.95
+
+
+def test_tables_are_checked_with_their_pictures(tmp_path, capsys):
+    broken.good(tmp_path / "0.jpg")
+    broken.good(tmp_path / "1.jpg", 1)
+    broken.truncated_jpeg(tmp_path / "2.jpg")
+    (tmp_path / "a.csv").write_text("file,labels\n0.jpg,cat dog\n1.jpg,\n2.jpg,bird\n3.jpg,cat\n1.jpg,dog\n")
+    with pytest.raises(SystemExit):
+        check_command([str(tmp_path / "a.csv")])
+    text = capsys.readouterr().out
+    assert "3 good pictures" in text
+    for expected in (
+        "line 5: .*3.jpg",
+        "line 6: .*1.jpg is in line 3 too",
+        "2.jpg: truncated",
+        "no picture of class 'bird'",
+    ):
+        assert re.search(expected, text)
+    (tmp_path / "a.csv").write_text("file,labels\n0.jpg\n")
+    assert "line 2: the header has 2 columns" in check_data(tmp_path / "a.csv").problems[0]

@@ -8,7 +8,7 @@ from PIL import Image
 from jaxvision import config
 from jaxvision.data import FilePart, open_dataset, open_feed, take
 from jaxvision.data.picture import read_picture
-from jaxvision.data.pipeline import decode_file, decode_jpeg_crop
+from jaxvision.data.tf_picture import decode_file, decode_jpeg_crop
 from jaxvision.errors import ConfigError, DataError
 from jaxvision.train import predict
 from jaxvision.train.checkpoint import ModelCard, RestoredRun

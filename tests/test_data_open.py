@@ -204,7 +204,8 @@ LABEL_7 = np.where(np.arange(COUNT) == 17, 7, TARGET)
     [
         ("given train part: labels must be whole class numbers.*float64.*example 0 is 0.0", (INPUTS, TARGET * 1.0)),
         (r"labels must be whole class numbers.*shape \(60, 1\)", (INPUTS, TARGET[:, None])),
-        (r"labels must be whole class numbers.*shape \(60, 3\)", (INPUTS, np.eye(3, dtype=int)[TARGET])),
+        (r"labels of shape \(N, K\) must be 0 or 1.*shape \(60, 3\), example 0 has 2.*argmax",
+         (INPUTS, 2 * np.eye(3)[TARGET])),
         ("train part, example 17: labels must be 0 to 2.*Received: -1", (INPUTS, np.where(LABEL_7 == 7, -1, TARGET))),
         ("as many labels as pictures.*60 pictures, 59 labels", (INPUTS, TARGET[:-1])),
         (r"shape \(N, H, W, C\).*\(60,\)", (np.arange(60), TARGET)),

@@ -9,8 +9,8 @@ from batches import assert_same
 
 from jaxvision import config
 from jaxvision.data import ArrayPart, SequentialPart, open_dataset, open_feed, pipeline, take, user_dataset
-from jaxvision.data.arrays import labels
 from jaxvision.data.pipeline import decode
+from jaxvision.data.targets import labels
 from jaxvision.errors import DataError
 
 tf = pytest.importorskip("tensorflow")
@@ -155,13 +155,15 @@ def test_an_error_in_the_users_own_pipeline_is_told(residence, bad, message):
         (r"\(picture, label\) pairs", lambda: slices().map(lambda picture, label: {"image": picture, "label": label})),
         ("never ends.*Remove repeat", lambda: slices().repeat()),
         ("labels must be whole.*float32", lambda: slices(labels=LABELS.astype(np.float32))),
-        ("labels must be whole.*argmax", lambda: slices(labels=np.eye(3, dtype=int)[LABELS]).batch(4)),
+        ("must be 0 or 1 for each.*example 0 has 2.*argmax",
+         lambda: slices(labels=2 * np.eye(3, dtype=int)[LABELS]).batch(4)),
+        ("labels must be whole.*shape.*argmax", lambda: slices(labels=np.ones((COUNT, 6, 5), np.float32))),
         (r"pictures must be \(H, W, C\)", lambda: slices(PICTURES[:, 0, 0, 0])),
         ("uint8 or float.*int64", lambda: slices(PICTURES.astype(np.int64))),
         ("train part is empty", lambda: slices().take(0)),
         ("example 17: labels must be 0 to 2.*-5", lambda: slices(labels=np.where(np.arange(COUNT) == 17, -5, LABELS))),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("residence", ["auto", "stream"])
 def test_wrong_datasets_are_refused(message, make, residence):
     with pytest.raises(DataError, match=message) as caught:
@@ -267,7 +269,9 @@ def test_tfds_records_are_decoded_once_and_then_read_at_random(tiny, tmp_path, m
     assert_same(drain(first.train, "stream", seed=3), decoded)  # in the order of random access
     monkeypatch.setattr(pipeline, "decoded_batches", None)
     read = []
-    monkeypatch.setattr(user_dataset, "labels", lambda target, where: read.append(where) or labels(target, where))
+    monkeypatch.setattr(
+        user_dataset, "array_target", lambda target, where, data: read.append(where) or labels(target, where)
+    )
     again = open_dataset(replace(kept, residence="stream", limit_train=7))
     assert read == ["The validation part of tfds:jv_tiny"]  # which no feed has asked for yet
     monkeypatch.undo()

@@ -32,7 +32,9 @@ COMMANDS = {
         "jaxvision.cli.train:train_command", "NAME [--field value ...]", "train a named experiment into a run folder"
     ),
     "evaluate": Command("jaxvision.cli.use:evaluate_command", "RUN [--part PART]", "test a finished run"),
-    "predict": Command("jaxvision.cli.use:predict_command", "RUN IMAGE...", "classify pictures with a finished run"),
+    "predict": Command(
+        "jaxvision.cli.predict:predict_command", "RUN IMAGE...", "classes or masks of pictures by a finished run"
+    ),
     "summary": Command("jaxvision.cli.look:summary_command", "NAME", "layers, output shapes, parameters of a model"),
     "preview": Command("jaxvision.cli.look:preview_command", "NAME", "draw nine augmented versions of one picture"),
     "prepare": Command("jaxvision.cli.prepare:prepare_command", "WHAT ...", "make a dataset from what was downloaded"),

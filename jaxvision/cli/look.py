@@ -115,7 +115,7 @@ def _shape_and_classes(run: Run) -> tuple[tuple[int, int, int], int]:
 
 @dataclass(frozen=True)
 class PreviewArguments(RunArguments):
-    """Draw nine augmented versions of one training picture."""
+    """Draw nine augmented versions of one training picture, with its mask where the task has masks."""
 
     out: str = "preview.png"
     """The PNG to write."""
@@ -132,7 +132,8 @@ def preview_command(argv: list[str]) -> None:
 
     arguments = parse_run("preview", PreviewArguments, argv)
     run = arguments.run
-    part = open_dataset(run.data).train
+    dataset = open_dataset(run.data)
+    part = dataset.train
     if not 0 <= arguments.index < len(part.target):
         raise ConfigError(f"--index: the training part has {len(part.target)} pictures. Received: {arguments.index}")
     feed = open_feed(
@@ -142,6 +143,14 @@ def preview_command(argv: list[str]) -> None:
         residence="auto",
         resident_mb=run.data.resident_mb,
     )
-    picture = np.asarray(next(iter(feed.batches(0))).inputs)[0]
-    draw_preview(picture, run.augment, arguments.out, seed=run.seed, title=f"{run.name}: augmentation")
+    batch = next(iter(feed.batches(0)))
+    draw_preview(
+        np.asarray(batch.inputs)[0],
+        run.augment,
+        arguments.out,
+        seed=run.seed,
+        title=f"{run.name}: augmentation",
+        mask=np.asarray(batch.target)[0] if run.task == "segmentation" else None,
+        class_names=dataset.class_names,
+    )
     print(arguments.out)

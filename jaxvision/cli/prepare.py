@@ -76,23 +76,35 @@ def _print_counts(destination: str, counts: dict[str, dict[str, int]], how: str)
 
 @dataclass(frozen=True)
 class CheckArguments:
-    """Read every picture of a dataset to its last byte; list each bad file and why. Exit code 2 if any is."""
+    """Read every picture and mask of a dataset to its last byte; list each bad file and why. Exit code 2 if any is."""
 
     data: Annotated[str, tyro.conf.Positional]
-    """A folder of pictures or an .npz file."""
+    """A folder of pictures (with a folder of masks, where it has one), a .csv or an .npz file."""
+    class_names: tuple[str, ...] = ()
+    """Names of the classes in masks, or in a column of labels, as --data.class-names has them."""
+    label_offset: int = 0
+    """Number of the first class in masks as stored."""
+    ignore_label: int | None = None
+    """Number in masks as stored that marks pixels that count nowhere."""
     json: bool = False
     """Print JSON."""
 
 
 def check_command(argv: list[str]) -> None:
-    """jaxvision check DATA [--json]"""
+    """jaxvision check DATA [--class-names NAME ...] [--label-offset N] [--ignore-label N] [--json]"""
     from jaxvision.data.check import check_data, format_report
 
     arguments = tyro.cli(CheckArguments, args=argv, prog="jaxvision check")
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading", total=None)
-        report = check_data(arguments.data, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        report = check_data(
+            arguments.data,
+            class_names=arguments.class_names,
+            label_offset=arguments.label_offset,
+            ignore_label=arguments.ignore_label,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
     print(report.to_json() if arguments.json else format_report(report))
     if not report.ok:
         raise SystemExit(2)

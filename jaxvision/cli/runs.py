@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, make_dataclass
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import tyro
 
@@ -16,7 +16,6 @@ from jaxvision.serialize import check
 class RunFlags(Run):
     """A run without flags for what there is nothing to choose about."""
 
-    task: Annotated[Literal["classification"], tyro.conf.Suppress] = "classification"
     schema_version: Annotated[int, tyro.conf.Suppress] = SCHEMA_VERSION
 
 

@@ -87,7 +87,7 @@ def print_result(result: Result, console: Console) -> None:
     for part, metrics in measured.items():
         table.add_row(part, *(f"{metrics[name]:.4f}" for name in names))
     console.print(table)
-    if of_classes := sorted({name for metrics in measured.values() for name in metrics if "/" in name}):
+    if of_classes := dict.fromkeys(name for metrics in measured.values() for name in metrics if "/" in name):
         table = Table("class", *measured)
         for name in of_classes:
             values = (metrics.get(name) for metrics in measured.values())

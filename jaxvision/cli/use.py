@@ -1,12 +1,10 @@
-"""`jaxvision evaluate`, `predict` and `results`: using finished runs."""
+"""`jaxvision evaluate` and `results`: using finished runs."""
 
 import json
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from jaxvision.cli.runs import flag_value
 from jaxvision.config import Data, Run
@@ -14,8 +12,6 @@ from jaxvision.errors import ConfigError
 from jaxvision.report.results import collect_results, measured_line
 from jaxvision.serialize import check
 from jaxvision.train.folder import read_config, write_json
-
-RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help="The run folder, runs/NAME.")]
 
 
 @dataclass(frozen=True)
@@ -56,49 +52,6 @@ def _data_to_evaluate(data: Data, flags: list[str]) -> Data:
     if flag_value(flags, "--data.source") is None and flag_value(flags, "--data.path") is None:
         return data
     return replace(data, validation_fraction=0.0, limit_train=None, limit_validation=None, limit_test=None)
-
-
-@dataclass(frozen=True)
-class PredictArguments:
-    """Classify pictures with a run's best checkpoint: the likeliest classes with their probabilities."""
-
-    run_dir: RunFolder
-    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")]
-    """Picture files."""
-    top: int = 3
-    """How many classes to show."""
-    json: bool = False
-    """Print JSON: a list of {"path", "classes": [{"name", "probability"}]}."""
-
-
-def predict_command(argv: list[str]) -> None:
-    """jaxvision predict RUN IMAGE... [--top K] [--json]"""
-    arguments = tyro.cli(PredictArguments, args=argv, prog="jaxvision predict")
-    if not arguments.images:
-        raise ConfigError("predict: name at least one picture: jaxvision predict RUN IMAGE...")
-    if arguments.top < 1:
-        raise ConfigError(f"--top: must be at least 1. Received: {arguments.top}")
-    from jaxvision.train.predict import predict
-
-    predictions = predict(arguments.run_dir, arguments.images)
-    if arguments.json:
-        documents = [
-            {
-                "path": prediction.path,
-                "classes": [
-                    {"name": name, "probability": probability}
-                    for name, probability in prediction.classes[: arguments.top]
-                ],
-            }
-            for prediction in predictions
-        ]
-        print(json.dumps(documents, indent=2))
-        return
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for prediction in predictions:
-        shown = "  ".join(f"{name} {probability:.3f}" for name, probability in prediction.classes[: arguments.top])
-        table.add_row(prediction.path, shown)
-    Console(highlight=False, soft_wrap=True).print(table)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxvision import config
 from jaxvision.data.parts import ArrayPart, Dataset, Part, fingerprint, image_shape
 from jaxvision.data.picture import resize_bilinear
+from jaxvision.data.targets import array_target, fitted_masks, numbered_classes
 from jaxvision.errors import DataError
 
 GRAY_WEIGHTS = np.array([[0.2989], [0.5870], [0.1140]], np.float32)
@@ -19,11 +20,11 @@ CHUNK = 256
 
 
 def array_part(inputs: Any, target: Any, where: str, data: config.Data) -> ArrayPart:
-    """Pictures (N, H, W) or (N, H, W, C), values 0..255 of any number type, and labels (N,) of any integer type.
+    """Pictures (N, H, W) or (N, H, W, C), values 0..255 of any number type, and labels or masks (`array_target`).
 
     `data.image_size` and `data.channels` are applied. `where` names the part in messages.
     """
-    inputs, target = np.asarray(inputs), labels(target, where)
+    inputs, target = np.asarray(inputs), array_target(target, where, data)
     if inputs.dtype == object or inputs.ndim not in (3, 4):
         raise DataError(
             f"{where}: pictures must have shape (N, H, W, C), all of one size. "
@@ -34,32 +35,23 @@ def array_part(inputs: Any, target: Any, where: str, data: config.Data) -> Array
     if inputs.ndim == 3:
         inputs = inputs[..., None]
     inputs = _uint8_or_float32(inputs, where)
+    if target.ndim == 3 and target.shape[1:] != inputs.shape[1:3]:
+        raise DataError(
+            f"{where}: masks must be as high and wide as the pictures. "
+            f"Received: masks {target.shape[1:]}, pictures {inputs.shape[1:3]}."
+        )
     size, channels = data.image_size or inputs.shape[1:3], data.channels or inputs.shape[3]
     if (*size, channels) != inputs.shape[1:]:
         inputs = _fitted(inputs, size, channels, data.resize, where)
-    return ArrayPart(inputs, target)
+    return ArrayPart(inputs, fitted_masks(target, data) if target.ndim == 3 else target)
 
 
-def labels(target: Any, where: str) -> np.ndarray:
-    """Class numbers as int32 (N,)."""
-    target = np.asarray(target)
-    if target.ndim != 1 or not np.issubdtype(target.dtype, np.integer):
-        first = f", example 0 is {target[0]}" if target.ndim and len(target) else ""
-        raise DataError(
-            f"{where}: labels must be whole class numbers 0, 1, 2, ... of shape (N,). "
-            f"Received: {target.dtype} of shape {target.shape}{first}. "
-            "(One-hot labels: take argmax(-1); shape (N, 1): take [:, 0]; 0.0 and 1.0: astype('int32').)"
-        )
-    if len(target) and (target.min() < -(2**31) or target.max() >= 2**31):
-        raise DataError(f"{where}: class numbers are too large. Received: {target.min()} to {target.max()}.")
-    return target.astype(np.int32)
-
-
-def array_dataset(parts: Mapping[str, Part], class_names: tuple[str, ...] | None) -> Dataset:
-    """A Dataset of parts; without names the classes are numbered up to the largest label of the training part."""
+def array_dataset(parts: Mapping[str, Part], class_names: tuple[str, ...] | None, data: config.Data) -> Dataset:
+    """A Dataset of parts; without names, here or in `data.class_names`, the classes are numbered up to the largest
+    label of the training part."""
     train = parts["train"]
     if class_names is None and len(train.target):
-        class_names = tuple(str(number) for number in range(max(int(train.target.max()), 0) + 1))
+        class_names = data.class_names or numbered_classes(train)
     return Dataset(
         train=train,
         validation=parts.get("validation"),

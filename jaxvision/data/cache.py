@@ -1,11 +1,13 @@
 """Decoded pictures on disk, so that a second run over the same files decodes none: what is kept, and under which key.
 
 A key is a sha256 over what decides the decoded pictures: names below the part's folder, sizes and times of the files
-(not their labels), image size, channels, resize, DECODER_VERSION and TensorFlow's version. `store` keeps the files.
+(not their labels), image size, channels, resize, DECODER_VERSION and TensorFlow's version. Masks are kept beside their
+pictures, and their files and what their numbers mean belong to the key. `store` keeps the files.
 """
 
 import hashlib
 import os
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -14,12 +16,14 @@ import numpy as np
 from jaxvision import config
 from jaxvision.cachedir import cache_folder
 from jaxvision.data import store
-from jaxvision.data.parts import ArrayPart, Cache, FilePart, Rows, SequentialPart, image_shape
-from jaxvision.data.pipeline import decode_in_order, tensorflow
+from jaxvision.data.lazy_masks import LazyMasks, MaskFiles
+from jaxvision.data.parts import ArrayPart, Cache, FilePart, Rows, SequentialPart, has_masks, image_shape
+from jaxvision.data.pipeline import decode_in_order
+from jaxvision.data.tf_picture import tensorflow
 from jaxvision.errors import DataError
 
 DECODER_VERSION = 1
-"""Goes up with every change to jaxvision.data.pipeline that changes decoded pixels."""
+"""Goes up with every change to jaxvision.data.tf_picture (or mask) that changes decoded pixels."""
 
 SAMPLES = 64
 """Files of which some bytes go into the key: without compression, names, sizes and times alone may agree by chance."""
@@ -56,8 +60,11 @@ def cached(part: FilePart | SequentialPart) -> ArrayPart | None:
             # The picture that is no good may lie outside this part; decoding the part alone will tell.
     if entry is None:
         return None
-    inputs = entry.pictures if part.positions is None or part is whole else Rows(entry.pictures, part.positions)
-    return ArrayPart(inputs, part.target, part.paths if isinstance(part, FilePart) else None)
+    rows = None if part.positions is None or part is whole else part.positions
+    inputs, target = entry.pictures if rows is None else Rows(entry.pictures, rows), part.target
+    if entry.masks is not None:
+        target = entry.masks if rows is None else Rows(entry.masks, rows)
+    return ArrayPart(inputs, target, part.paths if isinstance(part, FilePart) else None)
 
 
 def cached_target(cache: Cache, identity: str) -> np.ndarray | None:
@@ -70,11 +77,12 @@ def _keep(cache: Cache, key: str, part: FilePart | SequentialPart) -> store.Entr
     return store.keep(
         cache,
         key,
-        (pictures for pictures, _ in decode_in_order(part)),
+        (pair if has_masks(part) else pair[0] for pair in decode_in_order(part)),
         shape=(len(part.target), *image_shape(part)),
         dtype=part.dtype,
         # Labels of files are their folders; those of records would cost a pass over all of them.
-        target=part.target if isinstance(part, SequentialPart) else None,
+        target=np.asarray(part.target) if isinstance(part, SequentialPart) and not has_masks(part) else None,
+        masks=part.target.shape if has_masks(part) else None,
         source=os.path.commonpath(part.paths) if isinstance(part, FilePart) else part.where,
     )
 
@@ -86,21 +94,30 @@ def decoded_key(part: FilePart | SequentialPart) -> str | None:
 
 
 def _identity(part: FilePart | SequentialPart) -> str | None:
+    masks = part.target.rule if isinstance(part.target, LazyMasks) else None
     if isinstance(part, SequentialPart):
-        return part.identity
-    root = os.path.commonpath({os.path.dirname(path) for path in part.paths})
+        return part.identity if masks is None or part.identity is None else f"{part.identity} {masks}"
     identity = [f"{part.image_size} {part.channels} {part.resize}"]
     try:
-        for path in part.paths:
-            status = os.stat(path)
-            identity.append(f"{path[len(root) :]!r} {status.st_size} {status.st_mtime_ns}")
-        for path in part.paths[:: max(1, len(part.paths) // SAMPLES)]:
-            with open(path, "rb") as file:
-                file.seek(os.path.getsize(path) // 2)
-                identity.append(hashlib.sha256(file.read(2**16)).hexdigest())
+        identity += _files_identity(part.paths)
+        if isinstance(part.target, MaskFiles):
+            identity += [str(masks), *_files_identity(part.target.paths)]
     except OSError:
         return None  # the decoder will say which file it is, and why
     return "\n".join(identity)
+
+
+def _files_identity(paths: Sequence[str]) -> list[str]:
+    root = os.path.commonpath({os.path.dirname(path) for path in paths})
+    identity = []
+    for path in paths:
+        status = os.stat(path)
+        identity.append(f"{path[len(root) :]!r} {status.st_size} {status.st_mtime_ns}")
+    for path in paths[:: max(1, len(paths) // SAMPLES)]:
+        with open(path, "rb") as file:
+            file.seek(os.path.getsize(path) // 2)
+            identity.append(hashlib.sha256(file.read(2**16)).hexdigest())
+    return identity
 
 
 def _key(identity: str) -> str:

@@ -1,13 +1,11 @@
 """`check`: look at every example of a dataset on disk before hours are spent on it."""
 
-import json
 import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,59 +14,54 @@ from PIL import Image
 from jaxvision import config
 from jaxvision.config import PARTS
 from jaxvision.cores import available_cores
+from jaxvision.data.check_masks import check_masks, check_pets, is_masks, is_pets, shares
+from jaxvision.data.check_report import CheckReport, format_report, size_range
+from jaxvision.data.check_table import check_table
+from jaxvision.data.mask import MaskRule
+from jaxvision.data.parts import has_masks
 from jaxvision.data.picture import EXTENSIONS, check_picture
+from jaxvision.data.targets import class_counts
 from jaxvision.errors import DataError, UserError
+from jaxvision.types import MAX_MASK_CLASSES
+
+__all__ = ["CheckReport", "check_data", "check_folder", "format_report"]
 
 FLAT_NAME = re.compile(r"(.+?)\.\d+\.\w+")
 """Kaggle's flat naming, cat.0.jpg: the class comes before the first dot."""
 
-HINTS = {
-    "flat": "one folder for all classes; to train from it: jaxvision prepare dogs-vs-cats, or a folder for each class",
-    "unsorted": "no folders that tell the class; to train a classifier, make one for each class",
-}
 
+def check_data(
+    path: str | os.PathLike[str],
+    *,
+    class_names: Sequence[str] = (),
+    label_offset: int = 0,
+    ignore_label: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Check a folder of pictures, of pictures and masks, a CSV or an .npz file.
 
-@dataclass(frozen=True)
-class CheckReport:
-    """What a dataset holds and what is wrong with it.
-
-    layout: 'parts' (DIR/PART/CLASS), 'classes' (DIR/CLASS), 'flat' (DIR/CLASS.N.jpg), 'unsorted' (DIR/*.jpg), 'npz'.
-    counts: readable pictures by part and class (a folder without parts is one part, 'train').
-    bad: each file that cannot be trusted, and why. problems: what is wrong with the dataset as a whole.
-    notes: what is unusual but harmless, and in how many files. unread: files left out, by ending.
-    sizes: smallest and largest height, then width, in pixels.
-    """
-
-    path: str
-    layout: str
-    counts: dict[str, dict[str, int]]
-    bad: tuple[tuple[str, str], ...]
-    problems: tuple[str, ...]
-    notes: dict[str, int]
-    unread: dict[str, int]
-    sizes: tuple[tuple[int, int], tuple[int, int]] | None
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.bad and not self.problems
-
-    def to_json(self) -> str:
-        return json.dumps({"ok": self.ok, **asdict(self)}, indent=2, ensure_ascii=False)
-
-
-def check_data(path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> CheckReport:
-    """Check a folder of pictures or an .npz file. progress(done, total) is called as pictures are read.
+    class_names, label_offset, ignore_label: as in `config.Data`, for masks and tables.
+    progress(done, total) is called as pictures are read.
 
     Raises DataError only where nothing is at `path`, or nothing that could be a dataset.
     """
     path = Path(path).expanduser()
+    if path.is_dir() and is_pets(path):
+        return check_pets(path, MaskRule(3, 1, ignore_label), progress)
+    if path.is_dir() and is_masks(path):
+        rule = MaskRule(len(class_names) or MAX_MASK_CLASSES, label_offset, ignore_label)
+        return check_masks(path, class_names, rule, progress)
     if path.is_dir():
         return check_folder(path, progress=progress)
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return check_table(path, class_names, progress)
     if path.suffix == ".npz" and path.is_file():
-        return _check_npz(path)
+        given = config.Data(
+            "npz", str(path), class_names=tuple(class_names), label_offset=label_offset, ignore_label=ignore_label
+        )
+        return _check_npz(path, given)
     found = "a file" if path.exists() else f"nothing there (seen from {Path.cwd()})"
-    raise DataError(f"{path}: give a folder of pictures or an .npz file to check. Received: {found}.")
+    raise DataError(f"{path}: give a folder of pictures, a .csv or an .npz file to check. Received: {found}.")
 
 
 def check_folder(path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> CheckReport:
@@ -116,32 +109,8 @@ def check_folder(path: str | os.PathLike[str], *, progress: Callable[[int, int],
         problems=tuple(problems),
         notes=dict(notes.most_common()),
         unread=dict(unread.most_common()),
-        sizes=_range(sizes),
+        sizes=size_range(sizes),
     )
-
-
-def format_report(report: CheckReport) -> str:
-    """The report as text for people: a table of counts, then every problem and every bad file."""
-    classes = sorted({name for counts in report.counts.values() for name in counts})
-    wide = max([10, *map(len, classes)]) + 2
-    lines = [f"{report.path}: {sum(sum(counts.values()) for counts in report.counts.values())} good pictures"]
-    lines.append("class".ljust(wide) + "".join(part.rjust(12) for part in report.counts))
-    for name in classes:
-        row = (str(counts.get(name, "-")).rjust(12) for counts in report.counts.values())
-        lines.append(name.ljust(wide) + "".join(row))
-    if report.sizes is not None:
-        (low_height, high_height), (low_width, high_width) = report.sizes
-        lines.append(f"heights {low_height} to {high_height}, widths {low_width} to {high_width} pixels")
-    if report.layout in HINTS:
-        lines.append(f"note: {HINTS[report.layout]}")
-    lines += [f"note: {count} x {note}" for note, count in report.notes.items()]
-    if report.unread:
-        endings = ", ".join(f"{count} x {ending}" for ending, count in report.unread.items())
-        lines.append(f"note: files that are not read as pictures: {endings}")
-    lines += [f"PROBLEM: {problem}" for problem in report.problems]
-    lines += [f"BAD: {file}: {reason}" for file, reason in report.bad]
-    lines.append("nothing wrong" if report.ok else f"{len(report.problems)} problems, {len(report.bad)} bad files")
-    return "\n".join(lines)
 
 
 def _layout(root: Path) -> tuple[str, dict[str, dict[str, list[Path]]]]:
@@ -198,23 +167,18 @@ def _unlike_classes(parts: dict[str, set[str]]) -> list[str]:
     ]
 
 
-def _range(sizes: list[tuple[int, int]]) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    if not sizes:
-        return None
-    heights, widths = zip(*sizes, strict=True)
-    return (min(heights), max(heights)), (min(widths), max(widths))
-
-
-def _check_npz(path: Path) -> CheckReport:
+def _check_npz(path: Path, data: config.Data) -> CheckReport:
     from jaxvision.data.open import open_dataset
 
     counts: dict[str, dict[str, int]] = {}
+    pictures: dict[str, int] = {}
+    pixels: dict[str, dict[str, float]] = {}
     problems: list[str] = []
     sizes = None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            dataset = open_dataset(config.Data(source="npz", path=str(path)))
+            dataset = open_dataset(data)
         except UserError as error:
             problems.append(str(error))
         else:
@@ -222,8 +186,11 @@ def _check_npz(path: Path) -> CheckReport:
             sizes = ((height, height), (width, width))
             for name in PARTS:
                 if (part := getattr(dataset, name)) is not None:
-                    found = np.bincount(part.target, minlength=len(dataset.class_names)).tolist()
-                    counts[name] = dict(zip(dataset.class_names, found, strict=True))
+                    pictures[name] = len(part.target)
+                    counts[name] = class_counts(part.target, dataset.class_names)
+                    if has_masks(part):
+                        found = np.bincount(np.asarray(part.target).ravel(), minlength=256)
+                        pixels[name] = shares(found, dataset.class_names)
     problems += _unlike_classes({part: {k for k, n in classes.items() if n} for part, classes in counts.items()})
     return CheckReport(
         path=str(path),
@@ -234,4 +201,6 @@ def _check_npz(path: Path) -> CheckReport:
         notes=dict(Counter(str(warning.message) for warning in caught)),
         unread={},
         sizes=sizes,
+        pictures=pictures,
+        pixels=pixels,
     )

@@ -19,7 +19,7 @@ from jaxvision.config import PARTS, Data
 from jaxvision.cores import available_cores
 from jaxvision.data.cache import decoded_key
 from jaxvision.data.open import SOURCES, open_dataset
-from jaxvision.data.parts import ArrayPart, FilePart, Part
+from jaxvision.data.parts import ArrayPart, FilePart, Part, has_masks
 from jaxvision.data.picture import EXTENSIONS, picture_fault
 from jaxvision.data.pipeline import file_batches, sequence_batches
 from jaxvision.errors import DataError
@@ -32,8 +32,8 @@ MAX_LINES = 20
 class Everything:
     """All examples of some data, in a fixed order.
 
-    names: relative file names with "/", or PART/NUMBER. labels: int32 (N,), -1 where there is no class. identity: a
-    hash of what decides names, labels and decoded pictures.
+    names: relative file names with "/", or PART/NUMBER. labels: int32 (N,), -1 where there is no class, as with masks;
+    or float32 (N, K), where there may be several. identity: a hash of what decides names, labels and decoded pictures.
     """
 
     parts: tuple[Part, ...]
@@ -149,10 +149,14 @@ def _dataset(data: Data, image_shape: tuple[int, int, int], resize: Literal["str
     return Everything(
         parts=tuple(parts.values()),
         names=tuple(f"{name}/{index}" for name, part in parts.items() for index in range(len(part.target))),
-        labels=np.concatenate([part.target for part in parts.values()]),
+        labels=np.concatenate([_labels(part) for part in parts.values()]),
         class_names=dataset.class_names,
         identity=_digest(f"{dataset.fingerprint} {image_shape} {resize}"),
     )
+
+
+def _labels(part: Part) -> np.ndarray:
+    return np.full(len(part.target), -1, np.int32) if has_masks(part) else np.asarray(part.target)
 
 
 def _batches(part: Part, batch_size: int, start: int) -> Iterator[np.ndarray]:

@@ -27,7 +27,7 @@ class Feed(Protocol):
         """Batches in one epoch, the last and smaller one included."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `start` on, inputs uint8 or float32 as stored, target int32."""
+        """The batches of an epoch from step `start` on, as `types.Batch` says; inputs uint8 or float32 as stored."""
 
     def stretches(self, epoch: int, lengths: Sequence[int], start: int = 0) -> Iterator[Stretch]:
         """The same for training, `lengths` steps at a time; only a resident feed can do more than one at a time, and
@@ -96,7 +96,7 @@ class ResidentFeed:
         self.plan = plan
         self.num_examples, self.batch_size = plan.num_examples, plan.batch_size
         self._inputs = jax.device_put(in_memory(part.inputs))
-        self._target = jax.device_put(part.target)
+        self._target = jax.device_put(in_memory(part.target))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -147,9 +147,7 @@ class StreamedFeed:
         for inputs, target in self._read(epoch, start):
             count = len(target)
             padding = self.plan.padding(count)
-            if padding:
-                inputs = np.pad(inputs, [(0, padding)] + [(0, 0)] * (inputs.ndim - 1), mode="edge")
-                target = np.pad(target, (0, padding), mode="edge")
+            inputs, target = _padded(inputs, padding), _padded(target, padding)
             yield Batch(jax.device_put(inputs), jax.device_put(target), _valid(count, padding))
 
     def _read(self, epoch: int, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -176,6 +174,10 @@ class StreamedFeed:
                 if self.plan.seed is not None and self.plan.shuffle:
                     seed = int(epoch_order(self.plan.seed, epoch, 2**16)[0])
                 yield from sequence_batches(part, self.batch_size, shuffle_seed=seed, skip=skip)
+
+
+def _padded(rows: np.ndarray, padding: int) -> np.ndarray:
+    return np.pad(rows, [(0, padding)] + [(0, 0)] * (rows.ndim - 1), mode="edge") if padding else rows
 
 
 def _valid(count: int, padding: int) -> jax.Array:

@@ -46,7 +46,7 @@ def folder(data: config.Data) -> Dataset:
             "jaxvision prepare dogs-vs-cats)."
         )
     files = {name: _pictures(path, class_names) for name, path in parts.items()}
-    size = data.image_size or _common_size([path for paths, _ in files.values() for path in paths])
+    size = data.image_size or common_size([path for paths, _ in files.values() for path in paths])
     cache = open_cache(data)
     read = {
         name: FilePart(paths, target, size, data.channels or 3, data.resize, cache)
@@ -99,16 +99,21 @@ def _pictures(path: Path, class_names: list[str]) -> tuple[tuple[str, ...], np.n
             )
         target += [label] * (len(paths) - before)
     for found_path in paths:
-        _refuse_mislabelled(found_path)
+        refuse_mislabelled(found_path)
     others += [os.path.join(path, file) for file in sorted(os.listdir(path)) if os.path.isfile(path / file)]
-    if others:
-        kinds = Counter(os.path.splitext(other)[1] or "no ending" for other in others)
-        counts = ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common())
-        warnings.warn(f"{path}: {len(others)} files are not read ({counts}), such as {others[0]}.", stacklevel=2)
+    warn_unread(path, others)
     return tuple(paths), np.asarray(target, np.int32)
 
 
-def _refuse_mislabelled(path: str) -> None:
+def warn_unread(path: Path, others: list[str]) -> None:
+    """Say which files below `path` are passed over, by their endings."""
+    if others:
+        kinds = Counter(os.path.splitext(other)[1] or "no ending" for other in others)
+        counts = ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common())
+        warnings.warn(f"{path}: {len(others)} files are not read ({counts}), such as {others[0]}.", stacklevel=3)
+
+
+def refuse_mislabelled(path: str) -> None:
     """The first bytes must be those of the format that the ending promises: found now, not in the middle of a run."""
     try:
         with open(path, "rb", buffering=0) as file:
@@ -127,7 +132,7 @@ def _refuse_mislabelled(path: str) -> None:
         )
 
 
-def _common_size(paths: list[str]) -> tuple[int, int]:
+def common_size(paths: list[str]) -> tuple[int, int]:
     """(height, width) of all the pictures, by their headers."""
     sizes: list[tuple[int, int]] = []
     for path in paths:

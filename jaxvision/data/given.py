@@ -12,7 +12,7 @@ from jaxvision.errors import DataError, nearest
 
 
 def given_dataset(given: Mapping[str, Any], data: config.Data) -> Dataset:
-    """{"train": X, "validation": X, "test": X}, X a pair of arrays (pictures, labels) or a tf.data.Dataset of pairs.
+    """{"train": X, "validation": X, "test": X}, X a pair of arrays (pictures, labels or masks) or a tf.data.Dataset.
 
     Only "train" is needed. "class_names" may be given too, else the training dataset's `class_names` attribute
     (Keras' folder reader sets it) or the numbers are taken.
@@ -26,7 +26,7 @@ def given_dataset(given: Mapping[str, Any], data: config.Data) -> Dataset:
         raise DataError(f"The given data has no part 'train'. Received: {', '.join(given) or 'nothing'}.")
     parts = {name: _part(given[name], name, data) for name in PARTS if given.get(name) is not None}
     class_names = given.get("class_names") or getattr(given["train"], "class_names", None)
-    return array_dataset(parts, class_names and tuple(map(str, class_names)))
+    return array_dataset(parts, class_names and tuple(map(str, class_names)), data)
 
 
 def _part(value: Any, name: str, data: config.Data) -> Part:

@@ -28,7 +28,8 @@ EXPECTED = (
 def npz(data: config.Data) -> Dataset:
     """Arrays train_inputs, train_target, validation_*, test_* (or x_train, y_train, x_test, y_test as Keras has them).
 
-    Pictures (N, H, W[, C]) with values 0..255, integer labels (N,); class_names is optional.
+    Pictures (N, H, W[, C]) with values 0..255; integer labels (N,), 0 and 1 for each class (N, K), or masks (N, H, W),
+    where 255 counts nowhere; class_names is optional.
     """
     path = existing_path(data)
     arrays = _arrays(path)
@@ -46,7 +47,7 @@ def npz(data: config.Data) -> Dataset:
     if "train" not in parts:
         raise DataError(f"{path}: no array train_inputs (or x_train). {received} {EXPECTED}")
     class_names = arrays.get("class_names")
-    return array_dataset(parts, None if class_names is None else tuple(map(str, class_names.ravel())))
+    return array_dataset(parts, None if class_names is None else tuple(map(str, class_names.ravel())), data)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

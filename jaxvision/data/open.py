@@ -10,9 +10,21 @@ import numpy as np
 from jaxvision import config
 from jaxvision.data.given import given_dataset
 from jaxvision.data.order import choose
-from jaxvision.data.parts import ArrayPart, Dataset, FilePart, Part, SequentialPart, describe, image_shape, take
+from jaxvision.data.parts import (
+    ArrayPart,
+    Dataset,
+    FilePart,
+    Part,
+    SequentialPart,
+    describe,
+    has_masks,
+    image_shape,
+    take,
+)
+from jaxvision.data.targets import check_target
 from jaxvision.errors import ConfigError, DataError, nearest
 from jaxvision.importing import import_attribute
+from jaxvision.types import MAX_MASK_CLASSES
 
 Source = Callable[[config.Data], Dataset]
 
@@ -21,6 +33,9 @@ SOURCES = {
     "shapes": "jaxvision.data.shapes:shapes",
     "npz": "jaxvision.data.npz:npz",
     "folder": "jaxvision.data.folder:folder",
+    "masks": "jaxvision.data.mask_folder:masks",
+    "pets": "jaxvision.data.pets:pets",
+    "csv": "jaxvision.data.csv_table:csv",
 }
 """Sources by name; each is imported when it is used. `tfds:NAME` and `package.module:Name` come on top."""
 
@@ -43,6 +58,7 @@ def open_dataset(data: config.Data, *, given: Mapping[str, Any] | None = None) -
     if not isinstance(dataset, Dataset):
         raise DataError(f"data.source={data.source} must return a Dataset. Received: {type(dataset).__name__}.")
     _check(dataset)
+    _check_fields(dataset, data, given=given is not None)
     dataset = _set_aside(dataset, data)
     for name in config.PARTS:
         dataset = _limit(dataset, name, getattr(data, f"limit_{name}"), data.split_seed)
@@ -85,15 +101,40 @@ def _check(dataset: Dataset) -> None:
                 f"The {name} part: pictures must be {dataset.image_shape} as in the training part. "
                 f"Received: {image_shape(part)}. Set data.image_size to resize all."
             )
-        wrong = np.flatnonzero((part.target < 0) | (part.target >= classes))
-        if len(wrong):
+        if part.target.ndim != dataset.train.target.ndim:
             raise DataError(
-                f"The {name} part, {describe(part, int(wrong[0]))}: labels must be 0 to {classes - 1}, as there are "
-                f"{classes} classes (without names: as many as the training part shows). "
-                f"Received: {part.target[wrong[0]]} ({len(wrong)} such labels)."
+                f"The {name} part: labels or masks must be of the same kind as in the training part. "
+                f"Received: {part.target.shape} beside {dataset.train.target.shape}."
             )
-    if classes < 2:
+        if has_masks(part) and part.target.shape[1:] != image_shape(part)[:2]:
+            raise DataError(
+                f"The {name} part: masks must be as high and wide as the pictures. "
+                f"Received: masks {part.target.shape[1:]}, pictures {image_shape(part)[:2]}."
+            )
+        check_target(part, dataset.class_names, name, describe)
+    if has_masks(dataset.train) and classes > MAX_MASK_CLASSES:
+        raise DataError(f"Masks can tell {MAX_MASK_CLASSES} classes apart. Received: {classes}.")
+    if classes < 2 and dataset.train.target.ndim != 2:
         raise DataError(f"There must be at least two classes. Received: {classes} ({', '.join(dataset.class_names)}).")
+
+
+def _check_fields(dataset: Dataset, data: config.Data, *, given: bool) -> None:
+    """Fields that this data has no use for are wrong, not passed over."""
+    names = ", ".join(dataset.class_names)
+    if data.class_names and data.class_names != dataset.class_names:
+        raise DataError(
+            f"data.class_names: the data has names of its own, {names}. Received: {', '.join(data.class_names)}. "
+            "Leave data.class_names out."
+        )
+    own = ":" in data.source or data.source == "shapes"  # these choose by data.target
+    if data.target is not None and (given or not own):
+        raise ConfigError(
+            f"data.target: there is but one thing to predict in these data. Received: {data.target!r}. Set it to None."
+        )
+    if not has_masks(dataset.train):
+        for field, default in (("label_offset", 0), ("ignore_label", None)):
+            if (value := getattr(data, field)) != default:
+                raise ConfigError(f"data.{field} is for masks, and these data have none. Received: {value}.")
 
 
 def _check_arrays(part: ArrayPart, name: str) -> None:
@@ -102,10 +143,10 @@ def _check_arrays(part: ArrayPart, name: str) -> None:
             f"The {name} part: pictures must be uint8 or float32 (N, H, W, C). "
             f"Received: {part.inputs.dtype} {part.inputs.shape}."
         )
-    if part.target.dtype != np.int32 or part.target.shape != part.inputs.shape[:1]:
+    if len(part.target) != len(part.inputs):
         raise DataError(
-            f"The {name} part: labels must be int32 ({len(part.inputs)},). "
-            f"Received: {part.target.dtype} {part.target.shape}."
+            f"The {name} part: as many labels as pictures. "
+            f"Received: {len(part.inputs)} pictures, {len(part.target)} labels."
         )
 
 

@@ -10,8 +10,10 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
+from jaxvision.data.lazy_masks import LazyMasks, MaskFiles
+
 HASHED_BYTES = 2**28
-"""Pictures beyond this are fingerprinted by 4,096 evenly spaced ones (labels always whole)."""
+"""Pictures, or masks, beyond this are fingerprinted by 4,096 evenly spaced ones (labels always whole)."""
 
 
 class Rows:
@@ -36,6 +38,11 @@ class Rows:
         return rows.astype(dtype or self.dtype, copy=False)
 
 
+Target = np.ndarray | Rows | LazyMasks
+"""What is to be predicted: int32 (N,) class numbers; float32 (N, K) of 0 and 1, any number of classes each; or uint8
+(N, H, W) masks of class numbers, `types.IGNORE` where a pixel counts nowhere, as high and wide as the pictures."""
+
+
 class Cache(NamedTuple):
     """Where decoded pictures are kept between runs (`jaxvision.data.cache`), and how many bytes they may take."""
 
@@ -47,30 +54,31 @@ class Cache(NamedTuple):
 class ArrayPart:
     """Decoded examples with random access, in memory or memory-mapped.
 
-    inputs: uint8 or float32 (N, H, W, C), pixel units 0..255. target: int32 (N,) class numbers.
-    names: file names where they exist.
+    inputs: uint8 or float32 (N, H, W, C), pixel units 0..255. target: see `Target`. names: file names where they exist.
     """
 
     inputs: np.ndarray | Rows
-    target: np.ndarray
+    target: Target
     names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class FilePart:
-    """Pictures on disk, decoded to uint8 (H, W, C) and resized to `image_size` when asked. target: int32 (N,).
+    """Pictures on disk, decoded to uint8 (H, W, C) and resized to `image_size` when asked. target: see `Target`.
 
     whole, positions: the source's part that this one was taken from, and where its examples stand there.
+    true_endings: whether every file holds the format that its ending names.
     """
 
     paths: tuple[str, ...]
-    target: np.ndarray
+    target: Target
     image_size: tuple[int, int]
     channels: int
     resize: Literal["stretch", "crop"] = "stretch"
     cache: Cache | None = None
     whole: Self | None = None
     positions: np.ndarray | None = None
+    true_endings: bool = True
     dtype = np.dtype(np.uint8)
 
 
@@ -78,9 +86,9 @@ class FilePart:
 class SequentialPart:
     """Examples that can only be read from the first to the last (tf.data, TFRecord files).
 
-    stored: gives a tf.data.Dataset of (picture as stored, label), in the same order at each call.
+    stored: gives a tf.data.Dataset of (picture as stored, label or mask as stored), in the same order at each call.
     decode: TensorFlow function from a stored picture to `image_shape` of `dtype` (uint8 or float32).
-    positions: int64 (N,), rising: which of the stored examples belong to the part. target: int32 (N,), their labels.
+    positions: int64 (N,), rising: which of the stored examples belong to the part. target: theirs, see `Target`.
     identity: what decides the decoded pictures, where that is known. whole: the source's part this was taken from.
     """
 
@@ -88,7 +96,7 @@ class SequentialPart:
     stored: Callable[[], Any]
     decode: Callable[[Any], Any]
     positions: np.ndarray
-    target: np.ndarray
+    target: Target
     image_shape: tuple[int, int, int]
     dtype: np.dtype
     identity: str | None = None
@@ -126,10 +134,16 @@ def image_shape(part: Part) -> tuple[int, int, int]:
             return part.image_shape
 
 
+def has_masks(part: Part) -> bool:
+    """Whether the part's target are masks."""
+    return part.target.ndim == 3
+
+
 def decoded_bytes(part: Part) -> int:
-    """Bytes of the part's decoded pictures."""
+    """Bytes of the part's decoded pictures and of their masks."""
     dtype = part.inputs.dtype if isinstance(part, ArrayPart) else part.dtype
-    return len(part.target) * math.prod(image_shape(part)) * dtype.itemsize
+    pictures = len(part.target) * math.prod(image_shape(part)) * dtype.itemsize
+    return pictures + (part.target.nbytes if has_masks(part) else 0)
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -140,7 +154,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def in_memory(inputs: np.ndarray | Rows) -> np.ndarray:
+def in_memory(inputs: Target) -> np.ndarray:
     """The array, read if it is mapped from a file: on a CPU JAX would otherwise go on using the file itself."""
     inputs = np.asarray(inputs)
     if not on_disk(inputs):
@@ -152,10 +166,10 @@ def in_memory(inputs: np.ndarray | Rows) -> np.ndarray:
 
 def take(part: Part, chosen: np.ndarray) -> Part:
     """The part's examples at the indices `chosen`; of a SequentialPart `chosen` must rise."""
-    target = part.target[chosen]
+    target = _rows(part.target, chosen)
     match part:
         case ArrayPart():
-            inputs = Rows(part.inputs, chosen) if on_disk(part.inputs) else part.inputs[chosen]
+            inputs = _rows(part.inputs, chosen)
             return ArrayPart(inputs, target, part.names and tuple(part.names[index] for index in chosen))
         case FilePart():
             paths = tuple(part.paths[index] for index in chosen)
@@ -163,6 +177,13 @@ def take(part: Part, chosen: np.ndarray) -> Part:
             return replace(part, paths=paths, target=target, positions=positions, whole=part.whole or part)
         case SequentialPart():
             return replace(part, positions=part.positions[chosen], target=target, whole=part.whole or part)
+
+
+def _rows(array: Any, chosen: np.ndarray) -> Any:
+    """Rows of an array, still unread where it is read only when asked for."""
+    if isinstance(array, LazyMasks):
+        return array.rows(chosen)
+    return Rows(array, chosen) if on_disk(array) else array[chosen]
 
 
 def describe(part: Part, index: int) -> str:
@@ -180,20 +201,32 @@ def fingerprint(parts: Mapping[str, Part], root: str = "") -> str:
     """sha256 over names, shapes, labels and picture bytes of array parts, or file names below `root` and sizes."""
     digest = hashlib.sha256()
     for name, part in parts.items():
-        digest.update(f"{name} {part.target.shape}".encode() + part.target.tobytes())
+        target = part.target
+        digest.update(f"{name} {target.shape}".encode())
+        if isinstance(target, LazyMasks):
+            digest.update(f"{target.rule}".encode())
+        elif has_masks(part):
+            _update(digest, target)
+        else:
+            digest.update(np.asarray(target).tobytes())
         if isinstance(part, ArrayPart):
-            digest.update(f"{part.inputs.shape} {part.inputs.dtype}".encode())
-            stride = 1 if part.inputs.nbytes <= HASHED_BYTES else max(1, len(part.target) // 4096)
-            for index in range(0, len(part.target), stride):
-                digest.update(np.ascontiguousarray(part.inputs[index]).data)
+            _update(digest, part.inputs)
         elif isinstance(part, FilePart):
-            for path in part.paths:
+            masks = target.paths if isinstance(target, MaskFiles) else ()
+            for path in (*part.paths, *masks):
                 digest.update(f"{os.path.relpath(path, root)} {os.path.getsize(path)}\n".encode())
     return digest.hexdigest()
+
+
+def _update(digest: Any, array: Any) -> None:
+    digest.update(f"{array.shape} {array.dtype}".encode())
+    stride = 1 if array.nbytes <= HASHED_BYTES else max(1, len(array) // 4096)
+    for index in range(0, len(array), stride):
+        digest.update(np.ascontiguousarray(array[index]).data)
 
 
 def on_disk(array: Any) -> bool:
     """Whether the array's values are read from a file as they are asked for."""
     while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
         array = array.base
-    return isinstance(array, np.memmap | Rows)
+    return isinstance(array, np.memmap | Rows | LazyMasks)

@@ -1,7 +1,9 @@
 """One picture file to one array, without TensorFlow; and the reasons not to trust a picture file."""
 
+import contextlib
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -43,8 +45,8 @@ class PictureCheck:
     """Height and width in pixels, where the header could be read."""
 
 
-class _FaultError(Exception):
-    """Why a file is no picture we read; the message completes 'FILE: ...'."""
+class FaultError(Exception):
+    """Why a file is no picture we read, to those who name the file; the message completes 'FILE: ...'."""
 
 
 def read_picture(
@@ -67,13 +69,13 @@ def read_picture(
     if not os.path.exists(path):
         raise DataError(f"{path}: there is no such file. Received: {os.fspath(path)!r} (seen from {Path.cwd()}).")
     try:
-        content = _content(Path(path))
-        image = _open(content)
+        content = file_content(Path(path))
+        image = open_image(content)
         if channels == 1 and image.format == "JPEG":
             image.draft("L", image.size)  # takes the brightness channel that JPEG stores, as TensorFlow does
-        _decode(image, content)
+        decode_image(image, content)
         pixels = _pixels(image, channels)
-    except _FaultError as fault:
+    except FaultError as fault:
         raise DataError(f"{path}: {fault}. Received: no readable picture. Replace or remove this file.") from None
     if image_size is None:
         return pixels
@@ -89,13 +91,13 @@ def check_picture(path: str | os.PathLike[str]) -> PictureCheck:
     """Decode the whole file and say what is wrong with it (`fault`) and what is unusual about it (`notes`)."""
     size = None
     try:
-        content = _content(Path(path))
-        image = _open(content)
+        content = file_content(Path(path))
+        image = open_image(content)
         size = (image.height, image.width)
         notes = _notes(image, content)
-        _decode(image, content)
+        decode_image(image, content)
         _pixels(image, None)
-    except _FaultError as fault:
+    except FaultError as fault:
         return PictureCheck(str(fault), size=size)
     ending = Path(path).suffix.lower()
     promised, held = EXTENSIONS.get(ending), "JPEG" if image.format == "MPO" else image.format
@@ -138,40 +140,53 @@ def resize_bilinear(
     return pictures
 
 
-def _content(path: Path) -> bytes:
+def file_content(path: Path) -> bytes:
+    """All bytes of a file that has some. Raises FaultError."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise _FaultError("there is no such file") from None
+        raise FaultError("there is no such file") from None
     except IsADirectoryError:
-        raise _FaultError("a folder, not a picture file") from None
+        raise FaultError("a folder, not a picture file") from None
     except OSError as error:
-        raise _FaultError(f"cannot be read: {error.strerror}") from None
+        raise FaultError(f"cannot be read: {error.strerror}") from None
     if not content:
-        raise _FaultError("empty: zero bytes")
+        raise FaultError("empty: zero bytes")
     return content
 
 
-def _open(content: bytes) -> Image.Image:
-    """Header only. Refuses what is no picture, and pictures too large to decode."""
+def open_image(content: bytes) -> Image.Image:
+    """Header only. Raises FaultError for what is no picture, and pictures too large to decode."""
     too_large = f"more than {MAX_PIXELS} pixels: refused before decoding (a decompression bomb?)"
     try:
         image = Image.open(io.BytesIO(content))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _FaultError(too_large) from None
+        raise FaultError(too_large) from None
     except UnidentifiedImageError:
         kind = looks_like(content)
         if kind.endswith("picture"):
-            raise _FaultError(f"starts as {kind} but its header is truncated or damaged") from None
-        raise _FaultError(f"not a picture: it looks like {kind}") from None
+            raise FaultError(f"starts as {kind} but its header is truncated or damaged") from None
+        raise FaultError(f"not a picture: it looks like {kind}") from None
     except Exception as error:  # decoders of damaged files raise errors of every type
         raise _damage(error) from None
     if image.width * image.height > MAX_PIXELS:
-        raise _FaultError(f"{image.width} x {image.height}, {too_large}")
+        raise FaultError(f"{image.width} x {image.height}, {too_large}")
     return image
 
 
-def _decode(image: Image.Image, content: bytes) -> None:
+@contextlib.contextmanager
+def opened_header(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """A picture file of which only the header is read. Raises FaultError."""
+    try:
+        image: Image.Image = Image.open(path)
+    except Exception:  # of every type, for damaged files
+        image = open_image(file_content(Path(path)))  # says what is wrong
+    with image:
+        yield image
+
+
+def decode_image(image: Image.Image, content: bytes) -> None:
+    """Decode to the last byte. Raises FaultError."""
     try:
         if image.format == "PNG":
             Image.open(io.BytesIO(content)).verify()  # checksums, which decoding alone passes over
@@ -182,11 +197,11 @@ def _decode(image: Image.Image, content: bytes) -> None:
         raise _damage(error) from None
 
 
-def _damage(error: Exception) -> _FaultError:
+def _damage(error: Exception) -> FaultError:
     reason = str(error) or type(error).__name__
     if "truncated" in reason.lower():
-        return _FaultError(f"truncated: the file ends before its picture does ({reason})")
-    return _FaultError(f"damaged: {reason}")
+        return FaultError(f"truncated: the file ends before its picture does ({reason})")
+    return FaultError(f"damaged: {reason}")
 
 
 def _pixels(image: Image.Image, channels: int | None) -> np.ndarray:
@@ -195,7 +210,7 @@ def _pixels(image: Image.Image, channels: int | None) -> np.ndarray:
         pixels = (np.asarray(image) >> 8).astype(np.uint8)  # the high byte, as TensorFlow takes it
         return np.repeat(pixels[..., None], channels or 1, axis=-1)
     if image.mode in ("I", "F"):
-        raise _FaultError("32 bits a pixel; 8 or 16 can be read")
+        raise FaultError("32 bits a pixel; 8 or 16 can be read")
     if channels is None:
         channels = 1 if image.mode in ("1", "L", "LA") else 3
     pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))

@@ -19,12 +19,13 @@ from jaxvision.data.kaggle import CLASSES, PAGE, Link, Pictures, kaggle_pictures
 from jaxvision.data.open import open_dataset
 from jaxvision.data.parts import Dataset
 from jaxvision.data.pipeline import decode
+from jaxvision.data.targets import class_counts
 from jaxvision.errors import DataError
 
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What stands at `destination` now: pictures by part and class.
+    """What stands at `destination` now: pictures by part and class (those that show it, where there can be several).
 
     how: 'copy', 'hard', 'symlink' or 'arrays'; 'already there' where the same finished dataset was found and
     nothing was written.
@@ -80,8 +81,9 @@ def prepare_dogs_vs_cats(
 def prepare_arrays(data: Dataset | config.Data, destination: str | os.PathLike[str]) -> PrepareReport:
     """Decode a whole dataset into one .npz, to train from where TensorFlow or the files are not at hand.
 
-    Arrays train_inputs (N, H, W, C), train_target (N,), likewise validation_* and test_*, and class_names: what
-    `data.source=npz` reads. Raises DataError where the destination exists or a picture cannot be decoded.
+    Arrays train_inputs (N, H, W, C), train_target (see `parts.Target`), likewise validation_* and test_*, and
+    class_names: what `data.source=npz` reads. Masks hold class numbers from 0 (255 counts nowhere), so the file is read
+    with data.label_offset=0. Raises DataError where the destination exists or a picture cannot be decoded.
     """
     destination = Path(destination).expanduser().absolute()
     if destination.suffix != ".npz":
@@ -93,9 +95,9 @@ def prepare_arrays(data: Dataset | config.Data, destination: str | os.PathLike[s
     counts = {}
     for name, part in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):
         if part is not None:
-            arrays |= {f"{name}_inputs": decode(part).inputs, f"{name}_target": part.target}
-            found = np.bincount(part.target, minlength=len(dataset.class_names))
-            counts[name] = dict(zip(dataset.class_names, found.tolist(), strict=True))
+            decoded = decode(part)
+            arrays |= {f"{name}_inputs": decoded.inputs, f"{name}_target": decoded.target}
+            counts[name] = class_counts(decoded.target, dataset.class_names)
     with _scratch_beside(destination) as scratch:
         built = scratch() / "built.npz"
         np.savez(built, **arrays)

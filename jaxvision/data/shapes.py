@@ -8,6 +8,7 @@ not tell which of the two it belongs to, and shapes of the three classes have th
 import numpy as np
 
 from jaxvision import config
+from jaxvision.data.mask import rule_of
 from jaxvision.data.parts import ArrayPart, Dataset, fingerprint
 from jaxvision.errors import ConfigError
 
@@ -19,26 +20,34 @@ SMALLEST = 24
 
 
 def shapes(data: config.Data) -> Dataset:
-    """2,000 / 500 / 500 pictures to train, validate and test, uint8 (N, 64, 64, 3), target int32 (N,): the shape.
+    """2,000 / 500 / 500 pictures to train, validate and test, uint8 (N, 64, 64, 3).
 
+    target, by `data.target`: label (or None), the shape, int32 (N,); mask, uint8 (N, 64, 64) of MASK_NAMES.
     `data.image_size` and `data.channels` change what is drawn (nothing is resized).
     """
+    if data.target not in (None, "label", "mask"):
+        raise ConfigError(f"data.target: shapes have a label and a mask. Received: {data.target!r}.")
+    masked = data.target == "mask"
+    rule = rule_of(data, len(MASK_NAMES))
     image_size = data.image_size or (64, 64)
     channels = data.channels or 3
     parts, start = {}, 0
     for name, count in COUNTS.items():
-        pictures, labels, _ = draw_shapes(start, count, image_size=image_size, channels=channels)
-        parts[name] = ArrayPart(pictures, labels)
+        pictures, labels, masks = draw_shapes(start, count, image_size=image_size, channels=channels)
+        parts[name] = ArrayPart(pictures, rule.class_numbers(masks) if masked else labels)
         start += count
     return Dataset(
-        **parts, class_names=CLASS_NAMES, image_shape=(*image_size, channels), fingerprint=fingerprint(parts)
+        **parts,
+        class_names=MASK_NAMES if masked else CLASS_NAMES,
+        image_shape=(*image_size, channels),
+        fingerprint=fingerprint(parts),
     )
 
 
 def draw_shapes(
     start: int, count: int, *, image_size: tuple[int, int] = (64, 64), channels: int = 3, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures number `start` to `start + count`: uint8 (N, H, W, C), labels int32 (N,), masks int32 (N, H, W).
+    """Pictures number `start` to `start + count`: uint8 (N, H, W, C), labels int32 (N,), masks uint8 (N, H, W).
 
     Labels index CLASS_NAMES and take turns. Masks hold 0 background, 1 shape, 2 contour: a band of 3 pixels (at 64
     pixels a side; in proportion elsewhere) along the edge, half of it on either side.
@@ -49,7 +58,7 @@ def draw_shapes(
         )
     labels = (np.arange(start, start + count) % len(CLASS_NAMES)).astype(np.int32)
     pictures = np.empty((count, *image_size, channels), np.uint8)
-    masks = np.empty((count, *image_size), np.int32)
+    masks = np.empty((count, *image_size), np.uint8)
     for first in range(0, count, 100):  # in blocks that fit the processor's cache
         block = slice(first, min(first + 100, count))
         size = block.stop - block.start

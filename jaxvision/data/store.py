@@ -1,7 +1,8 @@
 """Arrays kept in a folder between runs: each entry whole or not at all, checked when opened, the oldest removed first.
 
-An entry is a folder named by its key, 64 hexadecimal digits: `pictures.npy`, `target.npy` where labels belong to it,
-and `entry.json`. Where two processes make the same entry at once, the second uses what the first one finished.
+An entry is a folder named by its key, 64 hexadecimal digits: `pictures.npy`, `masks.npy` where they have masks,
+`target.npy` where labels belong to it, and `entry.json`. Where two processes make the same entry at once, the second
+uses what the first one finished.
 """
 
 import contextlib
@@ -35,10 +36,11 @@ DAY = 86400.0
 
 
 class Entry(NamedTuple):
-    """pictures: memory-mapped. target: None where labels do not belong to the entry."""
+    """pictures, masks: memory-mapped. target, masks: None where no labels or masks belong to the entry."""
 
     pictures: np.ndarray
     target: np.ndarray | None
+    masks: np.ndarray | None
 
 
 def find(cache: Cache, key: str, what: str = "decoded pictures") -> Entry | None:
@@ -48,9 +50,8 @@ def find(cache: Cache, key: str, what: str = "decoded pictures") -> Entry | None
         return None
     try:
         about = json.loads((folder / "entry.json").read_text())
-        if about["checksum"] != _checksum(folder / "pictures.npy"):
-            raise ValueError("its bytes are not those that were written")
-        pictures = np.load(folder / "pictures.npy", mmap_mode="r", allow_pickle=False)
+        pictures = _mapped(folder / "pictures.npy", about["checksum"])
+        masks = _mapped(folder / "masks.npy", about["masks"]) if "masks" in about else None
         target = np.load(folder / "target.npy", allow_pickle=False) if (folder / "target.npy").exists() else None
     except (FileNotFoundError, EOFError, ValueError, KeyError, TypeError) as error:
         if not folder.is_dir():  # another process has just made room
@@ -63,26 +64,28 @@ def find(cache: Cache, key: str, what: str = "decoded pictures") -> Entry | None
         return None
     with contextlib.suppress(OSError):  # another user's
         os.utime(folder / "entry.json", (time.time(), time.time()))
-    return Entry(pictures, target)
+    return Entry(pictures, target, masks)
 
 
 def keep(
     cache: Cache,
     key: str,
-    batches: Iterable[np.ndarray],
+    batches: Iterable[np.ndarray | tuple[np.ndarray, np.ndarray]],
     *,
     shape: tuple[int, ...],
     dtype: np.dtype,
     target: np.ndarray | None,
     source: str,
     what: str = "decoded pictures",
+    masks: tuple[int, ...] | None = None,
 ) -> Entry | None:
     """Write a new entry from batches that together have `shape`, never holding more than one of them.
 
+    masks: the shape of all masks, where each batch is a pair of pictures and uint8 masks.
     None, with a word to the user, where the entry has no room or the folder cannot be written. What `batches` raises
     is passed on.
     """
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = int(np.prod(shape)) * dtype.itemsize + (0 if masks is None else int(np.prod(masks)))
     megabytes = f"{size / 2**20:,.0f} MB"
     temporary = _unfinished(cache.folder, key)
     try:
@@ -96,17 +99,22 @@ def keep(
             return None
         temporary.mkdir()
         # Written, not mapped: a full disk is then an error that can be caught.
-        with open(temporary / "pictures.npy", "wb") as file:
-            descr = np.lib.format.dtype_to_descr(dtype)
-            np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(_begun(temporary / "pictures.npy", shape, dtype))]
+            if masks is not None:
+                files.append(stack.enter_context(_begun(temporary / "masks.npy", masks, np.dtype(np.uint8))))
             for batch in batches:
-                file.write(np.ascontiguousarray(batch).data)
-            _flush(file)
+                for file, rows in zip(files, batch if isinstance(batch, tuple) else (batch,), strict=True):
+                    file.write(np.ascontiguousarray(rows).data)
+            for file in files:
+                _flush(file)
         if target is not None:
             with open(temporary / "target.npy", "wb") as file:
                 np.save(file, target, allow_pickle=False)
                 _flush(file)
         about = {"checksum": _checksum(temporary / "pictures.npy"), "pictures": shape[0], "source": source}
+        if masks is not None:
+            about["masks"] = _checksum(temporary / "masks.npy")
         with open(temporary / "entry.json", "wb") as file:
             file.write(json.dumps(about, indent=2).encode())
             _flush(file)
@@ -131,6 +139,20 @@ def warn_unusable(folder: Path, reason: str, what: str = "decoded pictures") -> 
         "Point data.cache at another folder, or set it to off.",
         stacklevel=2,
     )
+
+
+def _begun(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """A new .npy file, open for its rows to be written."""
+    file = open(path, "wb")  # noqa: SIM115, the caller closes it
+    descr = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+    return file
+
+
+def _mapped(path: Path, checksum: str) -> np.ndarray:
+    if checksum != _checksum(path):
+        raise ValueError("its bytes are not those that were written")
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _flush(file: Any) -> None:

@@ -1,4 +1,4 @@
-"""Source `tfds:NAME`: any TensorFlow dataset of single pictures with class labels."""
+"""Source `tfds:NAME`: any TensorFlow dataset of single pictures with class labels or masks."""
 
 import contextlib
 import functools
@@ -11,10 +11,11 @@ import numpy as np
 
 from jaxvision import config
 from jaxvision.config import PARTS
+from jaxvision.data.mask import rule_of
 from jaxvision.data.parts import Dataset, fingerprint, image_shape
 from jaxvision.data.paths import existing_path
-from jaxvision.data.pipeline import mapped, tensorflow
-from jaxvision.data.user_dataset import stream_part
+from jaxvision.data.tf_picture import mapped, tensorflow
+from jaxvision.data.user_dataset import StoredMasks, stream_part
 from jaxvision.errors import DataError, nearest
 
 
@@ -23,6 +24,8 @@ def tfds(data: config.Data) -> Dataset:
 
     The records are read once for the labels, which the decoded cache spares the next time; pictures are decoded when
     a feed is opened. What is not there yet is downloaded, and said so.
+    `data.target` names the feature to predict: a class label, or an integer picture of one channel, whose masks are
+    read as TFDS decodes them, by `data.label_offset` and `data.ignore_label`, with the classes of `data.class_names`.
     """
     name = data.source.removeprefix("tfds:")
     tensorflow()
@@ -31,12 +34,18 @@ def tfds(data: config.Data) -> Dataset:
     except ImportError as error:
         raise DataError(f"{data.source} needs tensorflow-datasets. Received: {error}. Install it.") from error
     builder = _builder(tensorflow_datasets, name, data)
-    image_key, label_key = _keys(builder, name)
+    image_key, label_key = _keys(builder, name, data.target)
     image, label = builder.info.features[image_key], builder.info.features[label_key]
-    if not isinstance(image, tensorflow_datasets.features.Image) or not isinstance(
-        label, tensorflow_datasets.features.ClassLabel
-    ):
-        raise DataError(f"tfds:{name} has no single picture with a class label. Received: {builder.info.features}.")
+    features = tensorflow_datasets.features
+    masks = isinstance(label, features.Image) and label.shape[-1] == 1 and np.issubdtype(label.np_dtype, np.integer)
+    if not isinstance(image, features.Image) or not (masks or isinstance(label, features.ClassLabel)):
+        raise DataError(
+            f"tfds:{name} has no single picture with a class label or mask under these names. Received: {image_key!r} "
+            f"and {label_key!r} of {builder.info.features}. See data.target."
+        )
+    class_names = _class_names(label, masks, data)
+    feature = f" {label_key}" if masks or data.target else ""  # the cache keeps them with the pictures
+    rule = rule_of(data, len(class_names))
     if image.np_dtype not in (np.uint8, np.float32):
         raise DataError(f"tfds:{name}: pictures must be uint8 or float32. Received: {np.dtype(image.np_dtype)}.")
     splits = {part: f"The {part} part of tfds:{name}" for part in PARTS if part in builder.info.splits}
@@ -44,9 +53,9 @@ def tfds(data: config.Data) -> Dataset:
         raise DataError(f"tfds:{name} has no split 'train'. Received: {', '.join(builder.info.splits) or 'none'}.")
 
     def records(split: str) -> Any:
-        features = tensorflow_datasets.decode.PartialDecoding(
-            {image_key, label_key}, {image_key: tensorflow_datasets.decode.SkipDecoding()}
-        )
+        stored = (image_key, label_key) if masks else (image_key,)
+        as_stored = dict.fromkeys(stored, tensorflow_datasets.decode.SkipDecoding())
+        features = tensorflow_datasets.decode.PartialDecoding({image_key, label_key}, as_stored)
         reading = tensorflow_datasets.ReadConfig(try_autocache=False)
         with _without_warnings():
             examples = builder.as_dataset(split=split, decoders=features, read_config=reading, shuffle_files=False)
@@ -58,11 +67,11 @@ def tfds(data: config.Data) -> Dataset:
             image.decode_example,
             where,
             data,
-            identity=f"tfds {tensorflow_datasets.__version__} {_records(builder, part)}",
+            identity=f"tfds {tensorflow_datasets.__version__} {_records(builder, part)}{feature}",
+            masks=StoredMasks(label.decode_example, rule, builder.info.splits[part].num_examples) if masks else None,
         )
         for part, where in splits.items()
     }
-    class_names = tuple(label.names) if label.names else tuple(map(str, range(label.num_classes)))
     return Dataset(
         train=parts["train"],
         validation=parts.get("validation"),
@@ -121,10 +130,31 @@ def _builder(tensorflow_datasets: Any, name: str, data: config.Data) -> Any:
     return builder
 
 
-def _keys(builder: Any, name: str) -> tuple[str, str]:
-    """Names of the picture and the label among the dataset's features."""
+def _class_names(label: Any, masks: bool, data: config.Data) -> tuple[str, ...]:
+    """The names that the feature has, or those of `data` for masks and for classes that have only numbers."""
+    if data.class_names and (masks or not label.names):
+        return data.class_names
+    number = getattr(label, "num_classes", None)  # a plain picture of numbers does not say
+    if number is None:
+        raise DataError(
+            f"{data.source} does not say how many classes the masks of {data.target!r} have. Received: "
+            "data.class_names=(). Set data.class_names to the classes in the order of their numbers; masks whose first "
+            "class is 1 need data.label_offset=1."
+        )
+    return tuple(getattr(label, "names", None) or map(str, range(number)))
+
+
+def _keys(builder: Any, name: str, target: str | None) -> tuple[str, str]:
+    """Names of the picture and of what is to be predicted, the label if not `target`, among the dataset's features."""
     keys = builder.info.supervised_keys or ("image", "label")
     features = builder.info.features
+    if target is not None:
+        if target not in features:
+            raise DataError(
+                f"data.target: tfds:{name} has no such feature.{nearest(target, features)} "
+                f"Received: {target!r}. It has: {', '.join(features)}."
+            )
+        keys = (keys[0] if isinstance(keys[0], str) else "image", target)
     if len(keys) != 2 or not all(isinstance(key, str) and key in features for key in keys):
         raise DataError(f"tfds:{name} does not say which features are picture and label. Received: {features}.")
     return keys

@@ -2,23 +2,36 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxvision import config
-from jaxvision.data.arrays import GRAY_WEIGHTS, labels, warn_if_rescaled
+from jaxvision.data.arrays import GRAY_WEIGHTS, warn_if_rescaled
 from jaxvision.data.cache import cached_target, open_cache
+from jaxvision.data.mask import MaskRule
+from jaxvision.data.mask_stream import StreamedMasks, mask_decoder
 from jaxvision.data.parts import ArrayPart, SequentialPart
-from jaxvision.data.pipeline import cropped, decoded_batches, mapped, reading, resized, tensorflow
+from jaxvision.data.pipeline import decoded_batches, reading
+from jaxvision.data.targets import array_target
+from jaxvision.data.tf_picture import cropped, mapped, resized, resized_nearest, tensorflow
 from jaxvision.errors import DataError
 
 
-def dataset_part(given: Any, where: str, data: config.Data) -> ArrayPart | SequentialPart:
-    """A part from a tf.data.Dataset of (picture, label), batched or not; pictures (H, W, C) or (H, W), 0..255.
+class StoredMasks(NamedTuple):
+    """The masks of a stream of `total` examples. decode: stored mask -> (h, w[, 1])."""
 
+    decode: Callable[[Any], Any]
+    rule: MaskRule
+    total: int
+
+
+def dataset_part(given: Any, where: str, data: config.Data) -> ArrayPart | SequentialPart:
+    """A part from a tf.data.Dataset of (picture, target), batched or not; pictures (H, W, C) or (H, W), 0..255.
+
+    target: a class number; 0 and 1 for each class, float (K,); or a mask, integers (H, W) or (H, W, 1).
     It is read once from beginning to end: into memory where the decoded pictures fit (`data.residence`,
-    `data.resident_mb`; what its own `map` does at random is then drawn once), else for the labels alone.
+    `data.resident_mb`; what its own `map` does at random is then drawn once), as masks must, else for labels alone.
     """
     tf = tensorflow()
     spec = given.element_spec
@@ -30,31 +43,53 @@ def dataset_part(given: Any, where: str, data: config.Data) -> ArrayPart | Seque
             "Remove repeat(): jaxvision counts epochs itself."
         )
     picture, label = spec
-    if label.shape.rank not in (0, 1) or not label.dtype.is_integer:
-        raise DataError(
-            f"{where}: labels must be whole class numbers, one for each picture. "
-            f"Received: {label.dtype.name} of shape {label.shape}. (Keras' folder reader: label_mode='int'; "
-            "one-hot labels: map tf.argmax over them.)"
-        )
-    rank = picture.shape.rank and picture.shape.rank - label.shape.rank
-    if rank not in (None, 2, 3):
-        raise DataError(
-            f"{where}: pictures must be (H, W, C), with labels of shape () if not batched, else "
-            f"(B, H, W, C) with labels (B,). Received: pictures {picture.shape}, labels {label.shape}."
-        )
+    batched, kind = _form(picture, label, where)
     if picture.dtype != tf.uint8 and not picture.dtype.is_floating:
         raise DataError(f"{where}: pictures must be uint8 or float, values 0..255. Received: {picture.dtype.name}.")
-    stored = given.unbatch() if label.shape.rank == 1 else given
-    return stream_part(lambda: stored, lambda picture: picture, where, data)
+    stored = given.unbatch() if batched else given
+    return stream_part(lambda: stored, lambda picture: picture, where, data, has_masks=kind == "masks")
+
+
+def _form(picture: Any, label: Any, where: str) -> tuple[bool, str]:
+    """Whether the examples come in batches; and 'labels', 'multiple labels' or 'masks'."""
+    ranks = picture.shape.rank, label.shape.rank
+    column = ranks[1] in (3, 4) and label.shape[-1] == 1  # a mask with a channel
+    whole, wide = label.dtype.is_integer, label.dtype.is_floating
+    # Whole numbers beside rank 3 are a batch of gray pictures with a class each, where they can be.
+    many = ranks == (3, 1) and None not in (picture.shape[0], label.shape[0]) and picture.shape[0] != label.shape[0]
+    forms = {
+        "labels": whole and not many and ranks in ((2, 0), (3, 0), (None, 0), (3, 1), (4, 1), (None, 1)),
+        "multiple labels": (wide and ranks in ((2, 1), (3, 1), (4, 2))) or (whole and (many or ranks == (4, 2))),
+        "masks": whole and (ranks in ((2, 2), (3, 2), (4, 3)) or (column and ranks in ((3, 3), (4, 4)))),
+    }
+    kind = next((kind for kind, holds in forms.items() if holds), None)
+    if kind is None:
+        raise DataError(
+            f"{where}: pictures must be (H, W, C) and labels must be whole class numbers of shape (), 0.0 and 1.0 of "
+            f"shape (K,), or masks, integers (H, W); or batches of these. Received: pictures {picture.shape}, labels "
+            f"{label.dtype.name} of shape {label.shape}. (Keras' folder reader: label_mode='int'; one-hot labels: map "
+            "tf.argmax over them.)"
+        )
+    if kind == "masks":
+        return ranks in ((4, 3), (4, 4)), kind
+    return ranks[1] == (1 if kind == "labels" else 2), kind
 
 
 def stream_part(
-    stored: Callable[[], Any], decode: Callable[[Any], Any], where: str, data: config.Data, identity: str | None = None
+    stored: Callable[[], Any],
+    decode: Callable[[Any], Any],
+    where: str,
+    data: config.Data,
+    identity: str | None = None,
+    *,
+    masks: StoredMasks | None = None,
+    has_masks: bool = False,
 ) -> ArrayPart | SequentialPart:
     """A SequentialPart; or, of examples that may not be the same at a second reading, an ArrayPart if they fit.
 
-    stored: gives a tf.data.Dataset of (stored picture, label). decode: stored picture -> (H, W[, C]).
+    stored: gives a tf.data.Dataset of (stored picture, label or mask). decode: stored picture -> (H, W[, C]).
     identity: what decides the stored examples; None where that cannot be known, and they cannot be cached.
+    masks: of what has an identity; else `has_masks` tells that the targets are masks.
     """
     tf = tensorflow()
     cache = None
@@ -80,29 +115,61 @@ def stream_part(
         with tf.control_dependencies([tf.debugging.assert_equal(tf.shape(picture), shape, message=message)]):
             return tf.ensure_shape(picture, shape)
 
-    room = data.resident_mb * 2**20 // (math.prod(shape) * dtype.itemsize)
+    def fitted_mask(mask: Any) -> Any:
+        return _fit_mask(mask, data)
+
+    if masks is not None:
+        numbers = mask_decoder(masks.decode, masks.rule, fitted_mask, shape[:2])
+        positions = np.arange(masks.total)
+        lazy = StreamedMasks(stored, numbers, positions, shape[:2], masks.rule)
+        return SequentialPart(where, stored, fitted, positions, lazy, shape, dtype, identity, cache)
+    size = math.prod(shape) * dtype.itemsize + (math.prod(shape[:2]) * first[1].dtype.size if has_masks else 0)
+    room = data.resident_mb * 2**20 // size
     fits = data.residence != "stream" and int(stored().cardinality()) <= room  # unknown cardinality is negative
-    if identity is None and fits and (part := _decoded(stored(), fitted, where, room)) is not None:
-        return part
+    if identity is None and fits:
+        as_stored = mask_decoder(lambda mask: mask, None, fitted_mask, shape[:2]) if has_masks else None
+        if (part := _decoded(stored(), fitted, where, room, data, as_stored)) is not None:
+            return part
+    if has_masks:
+        raise DataError(
+            f"{where}: masks of a tf.data.Dataset are kept in memory, where they do not fit. Received: data.residence="
+            f"{data.residence}, data.resident_mb={data.resident_mb}. Set residence=auto and a larger resident_mb, or "
+            "write pictures and masks to a folder (data.source=masks)."
+        )
     target = None if identity is None or cache is None else cached_target(cache, identity)
     if target is None:
         with reading(where):
             only_labels = list(mapped(stored(), lambda picture, label: label).batch(1024).as_numpy_iterator())
-        target = labels(np.concatenate(only_labels), where)
+        target = array_target(np.concatenate(only_labels), where, data)
     return SequentialPart(where, stored, fitted, np.arange(len(target)), target, shape, dtype, identity, cache)
 
 
-def _decoded(stored: Any, decode: Callable[[Any], Any], where: str, room: int) -> ArrayPart | None:
+def _decoded(
+    stored: Any,
+    decode: Callable[[Any], Any],
+    where: str,
+    room: int,
+    data: config.Data,
+    decode_mask: Callable[[Any], Any] | None,
+) -> ArrayPart | None:
     """All examples in memory; None where there are more than `room`."""
     pictures, target, count = [], [], 0
     stored = mapped(stored.enumerate(), lambda index, example: (index, *example))
-    for _, batch, label in decoded_batches(stored, decode, 64, lambda index: f"{where}, example {index}"):
+    named = decoded_batches(stored, decode, 64, lambda index: f"{where}, example {index}", decode_mask)
+    for _, batch, label in named:
         pictures.append(batch)
         target.append(label)
         count += len(label)
         if count > room:
             return None
-    return ArrayPart(np.concatenate(pictures), labels(np.concatenate(target), where))
+    return ArrayPart(np.concatenate(pictures), array_target(np.concatenate(target), where, data))
+
+
+def _fit_mask(mask: Any, data: config.Data) -> Any:
+    """A mask (h, w, 1) as `_fit` does its picture, by nearest."""
+    if data.image_size is None:
+        return mask
+    return resized_nearest(cropped(mask, data.image_size) if data.resize == "crop" else mask, data.image_size)
 
 
 def _fit(picture: Any, data: config.Data, where: str) -> Any:

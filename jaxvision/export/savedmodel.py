@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvision.data.pipeline import tensorflow
+from jaxvision.data.tf_picture import tensorflow
 from jaxvision.errors import ConfigError, DataError
 from jaxvision.export.program import PLATFORMS, as_function, describe
 from jaxvision.train.folder import write_json

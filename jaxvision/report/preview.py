@@ -1,23 +1,35 @@
-"""The book's picture of augmentation: nine augmented versions of one picture, 3 by 3."""
+"""The book's picture of augmentation: nine augmented versions of one picture, 3 by 3, and of its mask if it has one."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 from etils import epath
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from jaxvision.augment import augment_batch
 from jaxvision.config import Augment
 from jaxvision.errors import ConfigError
+from jaxvision.figures.masks import overlay
+from jaxvision.figures.panels import figure_png, legend_of, plot_panels
+from jaxvision.outputs import write_whole
 from jaxvision.types import Batch
 
 ROWS = COLUMNS = 3
+SIDE = 2.0
 
 
-def draw_preview(picture: np.ndarray, settings: Augment, path: epath.PathLike, *, seed: int, title: str) -> None:
-    """Draws nine draws of an augmentation into a PNG.
+def draw_preview(
+    picture: np.ndarray,
+    settings: Augment,
+    path: epath.PathLike,
+    *,
+    seed: int,
+    title: str,
+    mask: np.ndarray | None = None,
+    class_names: Sequence[str] = (),
+) -> None:
+    """Draws nine draws of an augmentation into a PNG; a mask in its colours over each, moved as the picture is.
 
     Args:
       picture: (H, W, C) in 0..255, C 1 or 3.
@@ -25,29 +37,32 @@ def draw_preview(picture: np.ndarray, settings: Augment, path: epath.PathLike, *
       path: the file to write.
       seed: of the random changes.
       title: stands above.
+      mask: uint8 (H, W), class numbers, 255 for pixels that count nowhere.
+      class_names: of the mask's classes.
 
     Raises:
       ConfigError: the file cannot be written there.
     """
-    figure = Figure(figsize=(6, 6.4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title)
-    for axes, version in zip(
-        figure.subplots(ROWS, COLUMNS).flat, augmented_versions(picture, settings, seed), strict=True
-    ):
-        axes.imshow(version, cmap="gray", vmin=0, vmax=255)
-        axes.set_axis_off()
+    versions, masks = augmented_versions(picture, settings, seed, mask=mask)
+    legend = None
+    if masks is not None:
+        versions = np.stack([overlay(*pair) for pair in zip(versions, masks, strict=True)])
+        legend = legend_of(masks, class_names)
+    figure = plot_panels(list(versions), columns=COLUMNS, side=SIDE, heading=title, legend=legend)
     try:
-        with epath.Path(path).open("wb") as file:
-            figure.savefig(file, format="png")
+        write_whole(path, figure_png(figure))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written. Received: {error.strerror or error}") from error
 
 
-def augmented_versions(picture: np.ndarray, settings: Augment, seed: int) -> np.ndarray:
-    """Nine augmented versions, uint8 (9, H, W, C)."""
+def augmented_versions(
+    picture: np.ndarray, settings: Augment, seed: int, *, mask: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Nine augmented versions, uint8 (9, H, W, C), and of the mask, uint8 (9, H, W)."""
     unmixed = dataclasses.replace(settings, mixup=0.0, cutmix=0.0)
     count = ROWS * COLUMNS
-    batch = Batch(np.repeat(picture[None], count, axis=0), np.zeros(count, np.int32), np.ones(count, bool))
-    images = augment_batch(jax.random.key(seed), batch, unmixed, num_classes=1).inputs
-    return np.clip(np.rint(np.asarray(images, np.float32)), 0, 255).astype(np.uint8)
+    target = np.zeros(count, np.int32) if mask is None else np.repeat(mask[None], count, axis=0)
+    batch = Batch(np.repeat(picture[None], count, axis=0), target, np.ones(count, bool))
+    augmented = augment_batch(jax.random.key(seed), batch, unmixed, num_classes=1)
+    images = np.clip(np.rint(np.asarray(augmented.inputs, np.float32)), 0, 255).astype(np.uint8)
+    return images, None if mask is None else np.asarray(augmented.target)

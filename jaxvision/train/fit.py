@@ -67,6 +67,7 @@ def fit(
     if run_dir is not None:
         require_free(run_dir)  # before minutes go into decoding
     dataset = open_dataset(run.data, given=data)
+    _check_task(run, dataset)
     task = make_task(run, len(dataset.class_names), dataset.class_names)
     _check_against_data(run, dataset, task)
     card = ModelCard(run, dataset.class_names, dataset.image_shape, task.num_outputs)
@@ -183,8 +184,8 @@ TARGETS = {1: ("classification", "a class each"), 2: ("multilabel", "any classes
 """By the number of axes of a part's target: the task it is for, and what it is in words."""
 
 
-def _check_against_data(run: Run, dataset: Dataset, task: Task) -> None:
-    """What `serialize.check` cannot know: whether the data has what the run asks of it."""
+def _check_task(run: Run, dataset: Dataset) -> None:
+    """Whether the data has what the task predicts."""
     task_of_data, kind = TARGETS[dataset.train.target.ndim]
     if run.task != task_of_data:
         raise ConfigError(
@@ -196,6 +197,10 @@ def _check_against_data(run: Run, dataset: Dataset, task: Task) -> None:
             "augment.mixup and augment.cutmix mix the classes of whole pictures, and this task has masks. Set both to"
             f" 0. Received: mixup={run.augment.mixup}, cutmix={run.augment.cutmix}"
         )
+
+
+def _check_against_data(run: Run, dataset: Dataset, task: Task) -> None:
+    """What `serialize.check` cannot know: whether the data has what the run asks of it."""
     count = len(dataset.train.target)
     if run.data.batch_size > count:
         raise DataError(

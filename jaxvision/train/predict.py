@@ -9,13 +9,17 @@ import numpy as np
 from flax import nnx
 
 from jaxvision.data.picture import read_picture
-from jaxvision.train.checkpoint import restore_best
+from jaxvision.errors import ConfigError
+from jaxvision.train.checkpoint import RestoredRun, restore_best
 from jaxvision.train.metrics import class_probabilities
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A picture's classes with their probabilities, the likeliest first."""
+    """A picture's classes with their probabilities, the likeliest first.
+
+    They sum to 1; not so those of a multi-label run, where each is that of one class being there or not.
+    """
 
     path: str
     classes: tuple[tuple[str, float], ...]
@@ -28,26 +32,37 @@ def predict(run_dir: Path, paths: Path | Sequence[Path]) -> list[Prediction]:
     """Classifies picture files (one or several) with a run's best checkpoint, resized as its training pictures were.
 
     Raises:
-      RunFolderError: nothing trained there. DataError: a file that is not a whole picture.
+      RunFolderError: nothing trained there. DataError: a file that is not a whole picture. ConfigError: the run
+        predicts masks.
     """
     paths = [paths] if isinstance(paths, str | os.PathLike) else paths
-    restored = restore_best(run_dir)
-    height, width, channels = restored.card.image_shape
+    return classes_of(restore_best(run_dir), paths)
+
+
+def classes_of(restored: RestoredRun, paths: Sequence[Path]) -> list[Prediction]:
+    """As `predict`, with a run that was read already."""
+    card = restored.card
+    if card.run.task == "segmentation":
+        raise ConfigError(
+            f"predict: {card.run.name} predicts a class for each pixel; use predict_masks. Received: a run of"
+            f" task={card.run.task!r}"
+        )
+    height, width, channels = card.image_shape
     # All files are read before anything is predicted: a bad one is named at once.
-    resize = restored.card.run.data.resize
     pictures = [
-        read_picture(os.fspath(path), image_size=(height, width), channels=channels, resize=resize) for path in paths
+        read_picture(path, image_size=(height, width), channels=channels, resize=card.run.data.resize) for path in paths
     ]
     graph, state = nnx.split(restored.model)
+    activate = jax.nn.sigmoid if card.run.task == "multilabel" else class_probabilities
 
     @jax.jit
     def probabilities(state: nnx.State, images: jax.Array) -> jax.Array:
-        return class_probabilities(nnx.merge(graph, state)(images, train=False))
+        return activate(nnx.merge(graph, state)(images, train=False).astype(np.float32))
 
     predictions = []
     for path, picture in zip(paths, pictures, strict=True):
         values = np.asarray(probabilities(state, picture[None]))[0]
         order = np.argsort(-values, kind="stable")
-        classes = tuple((restored.card.class_names[index], float(values[index])) for index in order)
+        classes = tuple((card.class_names[index], float(values[index])) for index in order)
         predictions.append(Prediction(os.fspath(path), classes))
     return predictions

@@ -1,0 +1,110 @@
+"""Pictures and their masks in two folders: which belong together, and whether they fit each other."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxvision.data.folder import warn_unread
+from jaxvision.data.lazy_masks import over_cores
+from jaxvision.data.mask import MASK_EXTENSIONS, mask_size
+from jaxvision.data.picture import EXTENSIONS, FaultError, opened_header
+from jaxvision.errors import DataError
+
+MAX_LINES = 20
+"""Faults that an error lists before it only counts them."""
+
+Pair = tuple[str, str]
+"""Path of a picture and of its mask."""
+
+
+def pairs(images: Path, masks: Path) -> list[Pair]:
+    """Pictures and masks of the same name but for the ending, at any depth below the two folders, by name.
+
+    Hidden files are passed over silently, others that are no picture with a warning. Raises DataError listing both
+    sides of each partner that is missing, and names that two files share.
+    """
+    pictures, stored = stems(images, tuple(EXTENSIONS)), stems(masks, tuple(MASK_EXTENSIONS))
+    if not pictures and not stored:
+        raise DataError(f"{images}: no pictures there. Endings that are read: {' '.join(EXTENSIONS)}. Received: none.")
+    alone = without_partner(images, pictures, masks, stored)
+    refuse([f"{file}: {why}" for file, why in alone], "pictures and masks have no partner of the same name")
+    return [(pictures[stem], stored[stem]) for stem in sorted(pictures)]
+
+
+def stems(folder: Path, endings: tuple[str, ...], *, quiet: bool = False) -> dict[str, str]:
+    """Paths of the files with one of the endings, by their path below the folder without the ending.
+
+    Raises DataError for names that differ only in their ending. quiet: say nothing of other files.
+    """
+    found: dict[str, str] = {}
+    others, doubled = [], []
+    for top, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for file in sorted(name for name in files if not name.startswith(".")):
+            path = os.path.join(top, file)
+            stem, ending = os.path.splitext(os.path.relpath(path, folder))
+            if ending.lower() not in endings:
+                others.append(path)
+            elif stem in found:
+                doubled.append(f"{found[stem]} and {path}")
+            else:
+                found[stem] = path
+    refuse(doubled, "names belong to two files each; keep one of the two")
+    jpegs = [path for path in others if path.lower().endswith((".jpg", ".jpeg"))]
+    if jpegs and ".jpg" not in endings:
+        reason = "a JPEG cannot be a mask: it keeps numbers only about; save masks as PNG"
+        refuse([f"{path}: {reason}" for path in jpegs], "masks cannot be read")
+    if not quiet:
+        warn_unread(folder, others)
+    return found
+
+
+def without_partner(
+    images: Path, pictures: dict[str, str], masks: Path, stored: dict[str, str]
+) -> list[tuple[str, str]]:
+    """Each file without a partner, and the partner that is not there."""
+    lines = []
+    for stem in sorted(pictures.keys() ^ stored.keys()):
+        if stem in pictures:
+            lines.append((pictures[stem], f"no mask {masks / stem}{_usual(stored, '.png')}"))
+        else:
+            lines.append((stored[stem], f"no picture {images / stem}{_usual(pictures, '.jpg')}"))
+    return lines
+
+
+def _usual(files: dict[str, str], otherwise: str) -> str:
+    """The ending that most of the files have."""
+    endings = Counter(os.path.splitext(path)[1] for path in files.values()).most_common(1)
+    return endings[0][0] if endings else otherwise
+
+
+def pair_fault(pair: Pair) -> str | None:
+    """What is wrong with a picture and its mask by their headers: 'FILE: why'; None where nothing is."""
+    picture, mask = pair
+    try:
+        with opened_header(picture) as image:
+            size = image.height, image.width
+    except FaultError as fault:
+        return f"{picture}: {fault}"
+    try:
+        stored = mask_size(mask)
+    except FaultError as fault:
+        return f"{mask}, the mask of {picture}: {fault}"
+    if stored != size:
+        return (
+            f"{mask}: {stored[0]} x {stored[1]} (height x width), but its picture {picture} has {size[0]} x {size[1]}"
+        )
+    return None
+
+
+def pair_faults(found: Sequence[Pair]) -> list[str | None]:
+    """`pair_fault` of each, read on all processor cores."""
+    return over_cores(pair_fault, found)
+
+
+def refuse(faults: Sequence[str], what: str) -> None:
+    """DataError that lists the faults, if there are any."""
+    if faults:
+        more = [f"and {len(faults) - MAX_LINES} more"] if len(faults) > MAX_LINES else []
+        raise DataError("\n  ".join([f"{len(faults)} {what}. Received:", *faults[:MAX_LINES], *more]))
