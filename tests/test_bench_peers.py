@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from jaxvision.bench.cases import CASES, Case, initial_weights, pictures
-from jaxvision.bench.compare import run_case
+from jaxvision.bench.compare import run_case, tolerance
 from jaxvision.bench.peers import PEERS, Script, ours
 from jaxvision.bench.peers.serve import Work
 from jaxvision.bench.turns import PeerProcess, interleaved, steps_for
@@ -22,6 +22,9 @@ TRAINING = (
     replace(CASES["mnist"], batch_size=4),
     replace(CASES["dogs-vs-cats"], image_shape=(92, 92, 3), batch_size=2),
     replace(CASES["vgg16-finetune"], image_shape=(32, 32, 3), batch_size=2),
+    replace(CASES["residual-convnet"], image_shape=(16, 20, 3), batch_size=4),
+    replace(CASES["mini-xception"], image_shape=(64, 60, 3), batch_size=4),
+    replace(CASES["segmenter"], image_shape=(16, 24, 3), batch_size=2),
 )
 FEATURES = replace(CASES["vgg16-features"], image_shape=(64, 32, 3), batch_size=2)
 
@@ -158,16 +161,20 @@ def test_torch_trains_what_we_train(case):
     here, there = ours.make(given), torch_peer.make(given, "eager")
     assert here.parameters == there.parameters
     expected = [here.check(index) for index in range(3)]
-    np.testing.assert_allclose([there.check(index) for index in range(3)], expected, rtol=1e-4)
+    found = [there.check(index) for index in range(3)]
+    assert found[0] == pytest.approx(expected[0], rel=1e-4)
+    # BatchNorm over few pixels makes more of a rounding in each step: the limit is the benchmark's own.
+    np.testing.assert_allclose(found, expected, rtol=tolerance("float32", "cpu"))
     # A turn starts from the given weights.
     for peer in (here, there):
         peer.run(2)
         peer.restart()
         assert peer.check(0) == pytest.approx(expected[0], rel=1e-5)
     # What is frozen is as it was, what is trained is not.
-    for name, tensor in there.model.state_dict().items():
-        same = np.array_equal(tensor, there.start[name])
-        assert same == (name.replace(".weight", ".kernel") not in given.trained), name
+    trained = {torch_peer._torch_name(name) for name in given.trained}
+    for name, tensor in there.start.items():
+        same = np.array_equal(there.model.state_dict()[name], tensor)
+        assert same == (name not in trained and "running" not in name), name
 
 
 def test_fine_tuning_trains_block_and_head():

@@ -14,6 +14,9 @@ BOOK = {
     "convnet-mnist-no-pooling": ((28, 28, 1), 10, 712_202),
     "dense-mnist": ((28, 28, 1), 10, 407_050),
     "convnet-dogs-vs-cats": ((180, 180, 3), 1, 991_041),
+    "residual-convnet": ((32, 32, 3), 1, 297_697),
+    "mini-xception": ((180, 180, 3), 1, 721_857),
+    "segmenter": ((200, 200, 3), 3, 2_880_643),
 }
 
 

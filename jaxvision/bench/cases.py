@@ -39,6 +39,8 @@ class Case:
     trainable: tuple[str, ...] | None = None
     """What is trained, the rest is frozen, as `Phase.trainable`; None: all."""
     learning_rate: float = 1e-3
+    task: Literal["classification", "segmentation"] = "classification"
+    """segmentation: a class for each pixel, and as many logits as classes."""
 
     @property
     def is_inference(self) -> bool:
@@ -52,8 +54,8 @@ class Case:
 
     @property
     def outputs(self) -> int | None:
-        """Logits of the model; None: it has no head."""
-        return 1 if self.num_classes == 2 else self.num_classes
+        """Logits of the model, for a picture or a pixel; None: it has no head."""
+        return 1 if self.num_classes == 2 and self.task == "classification" else self.num_classes
 
     @property
     def hidden(self) -> tuple[int, ...]:
@@ -75,7 +77,15 @@ class Case:
         data = Data(source="given", batch_size=self.batch_size, shuffle=False, residence="device")
         model = Model(self.model, dict(self.options))
         phase = Phase(optimizer=Optimizer(learning_rate=self.learning_rate), trainable=self.trainable)
-        return Run(name=self.name, data=data, augment=self.augment, model=model, phases=(phase,), precision=precision)
+        return Run(
+            name=self.name,
+            task=self.task,
+            data=data,
+            augment=self.augment,
+            model=model,
+            phases=(phase,),
+            precision=precision,
+        )
 
 
 CASES = {
@@ -105,6 +115,11 @@ CASES = {
             learning_rate=1e-5,
         ),
         Case("vgg16-features", "vgg16", (180, 180, 3), None, 32),
+        Case("residual-convnet", "residual-convnet", (32, 32, 3), 2, 64),
+        # Without the book's dropout of 512 numbers a picture, for the same reason; and slowly, for BatchNorm over the
+        # last few pixels makes much of a rounding where RMSprop's first steps are large.
+        Case("mini-xception", "mini-xception", (180, 180, 3), 2, 32, options={"dropout": 0.0}, learning_rate=1e-4),
+        Case("segmenter", "segmenter", (200, 200, 3), 3, 8, task="segmentation"),
     )
 }
 
@@ -120,13 +135,16 @@ def find_cases(names: Sequence[str]) -> tuple[Case, ...]:
 
 
 def pictures(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Seeded random examples: uint8 (N, H, W, C) and int32 (N,), N = DISTINCT_BATCHES * batch_size.
+    """Seeded random examples: uint8 (N, H, W, C) and int32 (N,), in segmentation uint8 (N, H, W); N is
+    DISTINCT_BATCHES * batch_size.
 
     Without classes all targets are 0.
     """
     rng = np.random.default_rng(0)
     count = DISTINCT_BATCHES * case.batch_size
     inputs = rng.integers(0, 256, (count, *case.image_shape), np.uint8)
+    if case.task == "segmentation":
+        return inputs, rng.integers(0, case.num_classes or 1, inputs.shape[:3], np.uint8)
     return inputs, rng.integers(0, case.num_classes or 1, count, np.int32)
 
 
@@ -142,10 +160,10 @@ def fresh_model(case: Case, run: Run) -> Any:
 
 
 def initial_weights(case: Case) -> tuple[dict[str, np.ndarray], frozenset[str]]:
-    """jaxvision's initial float32 weights by dotted name (base.conv1.kernel), in Keras' layouts, and the names of
-    those that are trained: none in inference.
+    """jaxvision's initial float32 weights by dotted name (base.conv1.kernel), statistics of BatchNorm included, and the
+    names of those that are trained: none in inference.
 
-    Biases are random: zeros would not show one that is lost.
+    Biases, scales and statistics are random: zeros and ones would not show one that is lost.
     """
     import jax
     from flax import nnx
@@ -155,12 +173,13 @@ def initial_weights(case: Case) -> tuple[dict[str, np.ndarray], frozenset[str]]:
     run = case.run("float32")
     with jax.default_device(jax.devices("cpu")[0]):
         model = fresh_model(case, run)
-        flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
+        flat = nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat)))
         weights = {".".join(map(str, path)): np.array(variable[...]) for path, variable in flat}
     rng = np.random.default_rng(1)
     for name, value in weights.items():
-        if name.endswith(".bias"):
-            weights[name] = rng.normal(0, 0.05, value.shape).astype(np.float32)
+        centre = {"bias": 0.0, "mean": 0.0, "scale": 1.0, "var": 1.0}.get(name.rpartition(".")[2])
+        if centre is not None:
+            weights[name] = (centre + rng.uniform(-0.1, 0.1, value.shape)).astype(np.float32)
     trained = () if case.is_inference else select(model, run.phases[0], where=f"{case.name}.trainable").paths
     return weights, frozenset(".".join(map(str, path)) for path in trained)
 

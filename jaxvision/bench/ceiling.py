@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxvision.bench.cases import Case, Precision, fresh_model
+from jaxvision.bench.cases import Case, Precision, fresh_model, pictures
 from jaxvision.config import Augment
 from jaxvision.train.freeze import select
 from jaxvision.train.optimizer import make_optimizer
@@ -73,6 +73,6 @@ def flops_per_picture(case: Case) -> float:
         task = make_task(run, case.num_classes)
         graph, state = init_state(model, optimizer, task, trained=select(model, phase))
         step = make_train_step(graph, task, optimizer, run, case.num_classes)
-        batch = Batch(inputs, np.zeros(count, np.int32), np.ones(count, np.bool_))
+        batch = Batch(inputs, pictures(case)[1][:count], np.ones(count, np.bool_))
         lowered = step.lower(state, batch)  # type: ignore[attr-defined]
     return lowered.cost_analysis()["flops"] / count  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""What every classification model here is: preprocessing, a base that sees, a head that decides."""
+"""What every model here is: preprocessing, a base that sees, a head that decides."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,11 +23,15 @@ HeadDropout = Annotated[Fraction, "With top flatten or average: share of the fea
 
 
 class Classifier(TrainingAware):
-    """`head(base(preprocessing(images)))`: raw pixels (B, H, W, C), 0..255, in; logits (B, num_classes) out.
+    """`head(base(preprocessing(images)))`: raw pixels (B, H, W, C), 0..255, in; logits (B, num_classes) out, of a model
+    that segments (B, H, W, num_classes).
 
     base: a chain of layers and blocks under their published names, (B, H, W, C) -> (B, h, w, c).
     head: a chain from there to the logits; empty for a model without a top, whose output is then the base's.
     """
+
+    skips: tuple[str, ...] = ()
+    """Layers of the base, besides its last, whose outputs the head is made for."""
 
     def __init__(self, *, preprocessing: nnx.Module, base: Chain, head: Chain):
         self.preprocessing, self.base, self.head = preprocessing, base, head

@@ -12,7 +12,7 @@ from jaxvision.models.classifier import Classifier, make_head
 from jaxvision.nn import AveragePool, Chain, Conv, MaxPool, Rescaling
 
 Downsample = Literal["max", "average", "stride", "none"]
-_POOLS = {"max": MaxPool, "average": AveragePool}
+POOLS = {"max": MaxPool, "average": AveragePool}
 
 
 class ConvNet(Classifier):
@@ -41,8 +41,8 @@ class ConvNet(Classifier):
                 channels, out_features, strides=strides, activation=jax.nn.relu, dtype=dtype, rngs=rngs
             )
             height, width, channels = (height - 3) // strides + 1, (width - 3) // strides + 1, out_features
-            if halve and downsample in _POOLS:
-                layers[f"pool{number}"] = _POOLS[downsample](2)
+            if halve and downsample in POOLS:
+                layers[f"pool{number}"] = POOLS[downsample](2)
                 height, width = height // 2, width // 2
             if height < 1 or width < 1:
                 raise ConfigError(

@@ -13,12 +13,11 @@ from jaxvision.errors import ConfigError, nearest
 from jaxvision.importing import import_attribute
 from jaxvision.models.convnet import ConvNet
 from jaxvision.models.dense import DenseBaseline
-from jaxvision.models.densenet import DenseNet
-from jaxvision.models.efficientnet import EfficientNet
-from jaxvision.models.mobilenet import MobileNetV2
-from jaxvision.models.resnet import ResNet
-from jaxvision.models.vgg import VGG
-from jaxvision.models.xception import Xception
+from jaxvision.models.mini_xception import MiniXception
+from jaxvision.models.residual_convnet import ResidualConvNet
+from jaxvision.models.segmenter import Segmenter
+from jaxvision.models.unet import UNet
+from jaxvision.models.zoo import ZOO
 from jaxvision.nn.conv import Lowering, set_lowering
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
@@ -26,13 +25,11 @@ MODELS: dict[str, Callable[..., nnx.Module]] = {
     "convnet-mnist": ConvNet,
     "convnet-mnist-no-pooling": partial(ConvNet, downsample="none"),
     "convnet-dogs-vs-cats": partial(ConvNet, features=(32, 64, 128, 256, 256)),
-    "vgg16": VGG,
-    "vgg19": partial(VGG, convs=(2, 2, 4, 4, 4)),
-    "resnet50": ResNet,
-    "xception": Xception,
-    "mobilenetv2": MobileNetV2,
-    "efficientnetb0": EfficientNet,
-    "densenet121": DenseNet,
+    "residual-convnet": ResidualConvNet,
+    "mini-xception": MiniXception,
+    "segmenter": Segmenter,
+    "unet": UNet,
+    **ZOO,
 }
 """Name -> builder(input_shape, num_classes, *, dtype, rngs, **options) -> model."""
 
@@ -41,6 +38,10 @@ BOOK_INPUTS: dict[str, tuple[tuple[int, int, int], int]] = {
     "convnet-mnist": ((28, 28, 1), 10),
     "convnet-mnist-no-pooling": ((28, 28, 1), 10),
     "convnet-dogs-vs-cats": ((180, 180, 3), 2),
+    "residual-convnet": ((32, 32, 3), 2),
+    "mini-xception": ((180, 180, 3), 2),
+    "segmenter": ((200, 200, 3), 3),
+    "unet": ((224, 224, 3), 3),
     "vgg16": ((224, 224, 3), 1000),
     "vgg19": ((224, 224, 3), 1000),
     "resnet50": ((224, 224, 3), 1000),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxvision.models.classifier import HeadDropout, Hidden, PublishedClassifier, Top
-from jaxvision.nn import Activation, BatchNorm, Chain, Conv, MaxPool, Rescaling, SeparableConv
+from jaxvision.nn import Activation, BatchNorm, Chain, Conv, MaxPool, Rescaling, Residual, SeparableConv, projection
 
 BLOCKS = {
     "block2": (64, 128, 128),
@@ -25,41 +25,6 @@ SHORTCUTS = {
     "block13": ("conv2d_3", "batch_normalization_3"),
 }
 """The blocks that halve the picture and project their shortcut, and what Keras calls the shortcut's two layers."""
-
-
-class Residual(Chain):
-    """`x` plus what its layers make of it."""
-
-    def __call__(self, x: jax.Array, train: bool = False, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        return x + super().__call__(x, train, rngs=rngs)
-
-
-class Halving(Chain):
-    """What its layers make of `x`, plus a 1x1 convolution of stride 2 and BatchNorm of it."""
-
-    def __init__(
-        self,
-        ins: int,
-        outs: int,
-        *,
-        keras_names: tuple[str, str],
-        dtype: jnp.dtype,
-        rngs: nnx.Rngs,
-        **layers: nnx.Module,
-    ):
-        super().__init__(**layers)
-        self.shortcut_conv = Conv(ins, outs, 1, strides=2, padding="SAME", use_bias=False, dtype=dtype, rngs=rngs)
-        self.shortcut_bn = BatchNorm(outs, dtype=dtype)
-        # Keras gave these no names, so they bear the ones it makes up (see jaxvision.weights).
-        self.keras_names = tuple(zip(("shortcut_conv", "shortcut_bn"), keras_names, strict=True))
-
-    @property
-    def keras_order(self) -> tuple[str, ...]:
-        """The shortcut comes after the layers (see jaxvision.weights)."""
-        return (*self.names, "shortcut_conv", "shortcut_bn")
-
-    def __call__(self, x: jax.Array, train: bool = False, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        return super().__call__(x, train, rngs=rngs) + self.shortcut_bn(self.shortcut_conv(x), train)
 
 
 class Xception(PublishedClassifier):
@@ -95,7 +60,10 @@ class Xception(PublishedClassifier):
                 return Residual(**layers)
             layers["pool"] = MaxPool(3, strides=2, padding="SAME")
             ins, *_, outs = BLOCKS[name]
-            return Halving(ins, outs, keras_names=SHORTCUTS[name], dtype=dtype, rngs=rngs, **layers)
+            shortcut = projection(ins, outs, strides=2, norm=True, dtype=dtype, rngs=rngs)
+            # Keras gave these no names, so they bear the ones it makes up (see jaxvision.weights).
+            shortcut.keras_names = tuple(zip(shortcut.names, SHORTCUTS[name], strict=True))
+            return Residual(shortcut=shortcut, **layers)
 
         base = Chain(
             block1_conv1=Conv(input_shape[-1], 32, 3, strides=2, use_bias=False, dtype=dtype, rngs=rngs),

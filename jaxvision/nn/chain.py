@@ -30,6 +30,9 @@ class Chain(TrainingAware):
     Without layers it gives back what it gets.
     """
 
+    keras_names: tuple[tuple[str, str], ...] = ()
+    """(layer's name, Keras' name) of layers that are not called after their path (see jaxvision.weights)."""
+
     def __init__(self, **layers: nnx.Module):
         self.names = tuple(layers)
         for name, layer in layers.items():

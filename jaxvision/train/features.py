@@ -29,13 +29,18 @@ def with_features(dataset: Dataset, model: Any, run: Run, *, progress: bool = Tr
     pictures, so that heads can be tried without computing anything anew. `image_shape` stays that of the pictures.
 
     Raises:
-      ConfigError: the model is not of the kind that has a base and a head.
+      ConfigError: the model is not of the kind that has a base, and a head that sees the base's last layer only.
     """
     if run.cache_features == "off":
         return dataset
     if not isinstance(model, Classifier):
         raise ConfigError(
             "cache_features: needs a model that is a jaxvision.models.Classifier: preprocessing, base and head."
+            f" Received: model.name={run.model.name!r}"
+        )
+    if model.skips:
+        raise ConfigError(
+            "cache_features: needs a head that sees the base's last layer only; this one's sees more of them."
             f" Received: model.name={run.model.name!r}"
         )
     base = CompiledBase(model, dataset.image_shape)

@@ -24,12 +24,14 @@ def load_initial_weights(model: nnx.Module, run: Run, num_outputs: int) -> None:
     settings = run.model
     if settings.weights is not None:
         is_published = settings.weights == "imagenet"
-        if is_published and not settings.reinit_head and num_outputs != IMAGENET_CLASSES:
+        name = getattr(model, "encoder", settings.name)  # of a U-Net the encoder alone is published
+        fits = num_outputs == IMAGENET_CLASSES and name == settings.name
+        if is_published and not settings.reinit_head and not fits:
             raise ConfigError(  # before half a gigabyte is fetched
                 f"model.weights: imagenet's head has {IMAGENET_CLASSES:,} outputs and this run's {num_outputs}: set"
                 " model.reinit_head to True. Received: model.weights='imagenet', model.reinit_head=False"
             )
-        path = published_file(settings.name, not settings.reinit_head) if is_published else settings.weights
+        path = published_file(name, not settings.reinit_head) if is_published else settings.weights
         load_keras_weights(model, path, reinit_head=settings.reinit_head)
     if settings.init_from is not None:
         _copy(nnx.state(restore_best(settings.init_from).model), model, settings.init_from, settings.reinit_head)

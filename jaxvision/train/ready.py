@@ -21,6 +21,7 @@ from jaxvision.nn import Chain
 from jaxvision.train.checkpoint import restore_best
 from jaxvision.train.folder import PACKAGES
 from jaxvision.weights import load_keras_weights, published_file
+from jaxvision.weights.names import model_layers
 from jaxvision.weights.open import open_weights
 
 
@@ -96,7 +97,7 @@ def model_with_file(
     Args:
       name: of a model, an experiment, or a run folder, whose options and pictures count and not its own weights.
       input_shape: (H, W, C) of the pictures; None: the run's, or those the model is usually made for.
-      num_outputs: of the last layer, 0 for no head; None: as many as the file's last dense layer has.
+      num_outputs: of the last layer, 0 for no head; None: as many as the file's head has.
 
     Raises: UserError: no such model or run, or the file's weights are of another.
     """
@@ -118,7 +119,7 @@ def model_with_file(
         raise ConfigError(f"input_shape: {name!r} has no usual pictures; give their height, width, channels.")
     if min(shape) < 1:
         raise ConfigError(f"input_shape: height, width and channels must be at least 1. Received: {shape}")
-    outputs = _outputs(path) if num_outputs is None else num_outputs or None
+    outputs = _outputs(path, run.model, shape) if num_outputs is None else num_outputs or None
     model = _filled(run.model, shape, outputs, path)
     return ReadyModel(model, run.model.name, shape, outputs, (), run.data.resize, os.fspath(path))
 
@@ -163,7 +164,7 @@ def _of_name(name: str, weights: str, image_size: tuple[int, int] | None, top: b
         raise ConfigError(f"image_size: height and width must be at least 1. Received: {image_size}")
     # The file comes first: whether it is there is soon known, and it tells the number of outputs.
     path = published_file(name, top=top) if weights == "imagenet" else weights
-    num_outputs = _outputs(path) if top else None
+    num_outputs = _outputs(path, Model(name), shape) if top else None
     # Without a head of our own, the file's is passed over.
     model = _filled(Model(name), shape, num_outputs, path, reinit_head=not top)
     return ReadyModel(model, name, shape, num_outputs, (), "stretch", weights)
@@ -188,11 +189,19 @@ def _filled(
     return model
 
 
-def _outputs(path: str | os.PathLike[str]) -> int | None:
-    """Units of the file's last dense layer; None where it has none."""
+def _outputs(path: str | os.PathLike[str], settings: Model, shape: tuple[int, int, int]) -> int | None:
+    """Units of the file's last dense layer, or of its last convolution where it has all of a model whose head ends in
+    one; None: it has no head."""
     with open_weights(path) as file:
-        dense = [layer for layer in file.layers if layer.kind == "dense"]
-        return max(tensor.shape for tensor in dense[-1].tensors)[-1] if dense else None
+        if dense := [layer for layer in file.layers if layer.kind == "dense"]:
+            return max(tensor.shape for tensor in dense[-1].tensors)[-1]
+        options: dict[str, Any] = dict(settings.options)
+        ours = model_layers(abstract_model(settings.name, shape, 1, **options))
+        theirs = [layer for layer in file.layers if layer.kind == "conv2d"]
+        ends_in_one = ours[-1].in_head and ours[-1].kind == "conv2d"
+        if not ends_in_one or [layer.kind for layer in ours].count("conv2d") != len(theirs):
+            return None
+        return max(theirs[-1].tensors, key=lambda tensor: len(tensor.shape)).shape[-1]
 
 
 def weights_digest(model: nnx.Module) -> str:

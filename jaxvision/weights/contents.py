@@ -13,6 +13,7 @@ _KERAS_1 = {
 }
 _KINDS = (
     "conv2d",
+    "conv2d_transpose",
     "depthwise_conv2d",
     "separable_conv2d",
     "dense",

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from jaxvision.errors import ConfigError
-from jaxvision.nn import Chain, DepthwiseConv, SeparableConv
+from jaxvision.nn import Chain, ConvTranspose, DepthwiseConv, SeparableConv
 from jaxvision.weights.contents import natural_key
 
 Path = tuple[Any, ...]
@@ -138,6 +138,8 @@ def _kind(name: str, module: nnx.Module | None, variables: dict[str, nnx.Variabl
         }
     if isinstance(module, DepthwiseConv):
         return "depthwise_conv2d", {"kernel": "kernel", "bias": "bias"}
+    if isinstance(module, ConvTranspose):
+        return "conv2d_transpose", {"kernel": "kernel", "bias": "bias"}
     if has in ({"kernel"}, {"kernel", "bias"}):
         rank = len(variables["kernel"].shape)
         return "dense" if rank == 2 else f"conv{rank - 2}d", {"kernel": "kernel", "bias": "bias"}

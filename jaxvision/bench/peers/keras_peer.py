@@ -50,13 +50,14 @@ class Keras(ABC):
         given = {_keras_name(name): array for name, array in work.weights.items()}
         trained = {_keras_name(name) for name in work.trained}
         layers = list(_layers(self.model))
-        variables = {f"{layer.name}.{v.name}": v for layer in layers for v in layer.trainable_variables}
+        variables = {f"{layer.name}.{v.name}": v for layer in layers for v in layer.weights}
         if set(variables) != set(given):
             raise ValueError(f"weights of other names: {sorted(set(variables) ^ set(given))}")
         for name, variable in variables.items():
-            variable.assign(given[name])
+            # A depthwise kernel is (kh, kw, C, multiplier) here and (kh, kw, 1, C * multiplier) there.
+            variable.assign(given[name].reshape(variable.shape))
         for layer in layers:
-            layer.trainable = any(f"{layer.name}.{v.name}" in trained for v in layer.trainable_variables)
+            layer.trainable = any(f"{layer.name}.{v.name}" in trained for v in layer.weights)
 
     def _choose(self, work: Work) -> str:
         """Tries both settings of jit_compile and keeps the faster; says which, and both rates."""
@@ -111,7 +112,7 @@ class Training(Keras):
         optimizer = keras.optimizers.RMSprop(work.case.learning_rate)
         self.model.compile(optimizer, loss(from_logits=True), jit_compile=jit)
         optimizer.build(self.model.trainable_variables)
-        variables = [*self.model.trainable_variables, *optimizer.variables]
+        variables = [*self.model.weights, *optimizer.variables]
         self.start = [(variable, np.array(variable)) for variable in variables]
 
     def check(self, index: int) -> np.ndarray:
@@ -157,6 +158,10 @@ def _layers(model: Any) -> Iterator[Any]:
 def _keras_name(name: str) -> str:
     """base.block1_conv1.kernel -> block1_conv1.kernel; a block's sub-layers are joined by "_"."""
     _, *layer, tensor = name.split(".")
+    if layer[-1] in ("depthwise", "pointwise"):  # one layer here
+        tensor = f"{layer.pop()}_{tensor}".replace("pointwise_bias", "bias")
+    if layer[-1] == "bn":
+        tensor = {"scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}[tensor]
     return f"{'_'.join(layer)}.{tensor}"
 
 

@@ -35,7 +35,7 @@ class Ours:
         self.setup = ", keep_memory" if keep_memory() else ""
         self.settings: Run = check(work.case.run(work.precision))
         self.model = fresh_model(work.case, self.settings)
-        for path, variable in nnx.to_flat_state(nnx.state(self.model, nnx.Param)):
+        for path, variable in nnx.to_flat_state(nnx.state(self.model, nnx.Any(nnx.Param, nnx.BatchStat))):
             variable[...] = jnp.asarray(work.weights[".".join(map(str, path))])
         inputs, target = (np.concatenate(arrays) for arrays in zip(*work.batches, strict=True))
         self.part = ArrayPart(inputs, target)

@@ -28,8 +28,8 @@ CHECKED_STEPS = 3
 class Work:
     """What a peer is to do.
 
-    batches: (uint8 (B, H, W, C), int32 (B,)) each. weights: by jaxvision's dotted names. trained: names of those that
-    are not frozen.
+    batches: (uint8 (B, H, W, C), int32 (B,) or uint8 (B, H, W)) each. weights: by jaxvision's dotted names. trained:
+    names of those that are not frozen.
     """
 
     case: Case

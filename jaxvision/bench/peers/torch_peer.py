@@ -53,8 +53,7 @@ class Torch:
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=work.precision == "bfloat16")
         self.model = cast(Any, MODELS[work.case.model](work.case))
         self.model.to(device, memory_format=torch.channels_last)
-        self.start = {name: _as_torch(name, array) for name, array in work.weights.items()}
-        self.start = {name.replace(".kernel", ".weight"): array for name, array in self.start.items()}
+        self.start = {_torch_name(name): _as_torch(name, array) for name, array in work.weights.items()}
         self.model.load_state_dict(self.start)
         # NHWC arrays seen as NCHW: channels_last without a copy. All pictures stay on the device.
         self.batches = [
@@ -79,7 +78,7 @@ class Training(Torch):
         self.augmentation = Augmentation(work.case.augment)
         if mode == "compile" and self.on_gpu:  # on a CPU the compiled warp took longer than eager's grid_sample
             self.augmentation.compile(mode=self.compile_mode)
-        trained = {name.replace(".kernel", ".weight") for name in work.trained}
+        trained = {_torch_name(name) for name in work.trained}
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in trained)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -93,6 +92,7 @@ class Training(Torch):
         images = self.augmentation(images.float())
         with self.autocast:
             logits = self.model(images)
+        # A class for each pixel: logits (B, K, H, W), target (B, H, W).
         if logits.shape[1] == 1:
             return functional.binary_cross_entropy_with_logits(logits[:, 0].float(), target.float())
         return functional.cross_entropy(logits.float(), target)
@@ -149,8 +149,15 @@ class Inference(Torch):
             self.check(index)
 
 
+def _torch_name(name: str) -> str:
+    """base.conv1.kernel -> base.conv1.weight, and what torch calls the tensors of a BatchNorm."""
+    layer, _, tensor = name.rpartition(".")
+    names = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+    return f"{layer}.{names.get(tensor, tensor)}"
+
+
 def _as_torch(name: str, array: Any) -> torch.Tensor:
-    """Convolutions HWIO -> OIHW, dense kernels (in, out) -> (out, in)."""
+    """Convolutions HWIO -> OIHW (transposed ones HWOI -> IOHW), dense kernels (in, out) -> (out, in)."""
     tensor = torch.from_numpy(array)
     if name.endswith(".kernel"):
         return tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.t()
