@@ -54,12 +54,13 @@ CAMVID_SEGMENT = Run(
             "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
         ),
         ignore_label=11,
-        batch_size=8,
+        batch_size=4,
         validation_fraction=0.2,
     ),
     augment=Augment(flip="horizontal", zoom=0.1, brightness=0.1),
     model=Model("segmenter"),
     phases=(Phase(epochs=40, optimizer=Optimizer("adam", learning_rate=1e-3), schedule=Schedule("cosine")),),
+    loss=Loss(dice=1.0),
     checkpoint=BY_MEAN_IOU,
 )  # fmt: skip
 """The book's segmenter from scratch on some 300 street pictures of 11 classes."""

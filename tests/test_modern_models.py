@@ -172,7 +172,8 @@ def test_only_the_decoder_trains_and_the_encoder_runs_as_in_evaluation(small):
 
     selection = select(small, Phase(trainable=("head",)))
     assert {path[0] for path in selection.paths} == {"head"}
-    assert len(selection.paths) == 3 * 2 * 3 + 2
+    # Three stages of two convolutions with BatchNorm, BatchNorm of three levels of the encoder, and the logits.
+    assert len(selection.paths) == 3 * 2 * 3 + 3 * 2 + 2
     selection.apply(small)
     before = statistics()
     small(IMAGES, train=True)  # nothing random is asked for

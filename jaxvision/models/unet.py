@@ -11,7 +11,7 @@ from jaxvision.config import Count
 from jaxvision.errors import ConfigError
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.zoo import ZOO
-from jaxvision.nn import Chain, Conv, ConvNormAct, apply, upsample_nearest
+from jaxvision.nn import BatchNorm, Chain, Conv, ConvNormAct, apply, upsample_nearest
 
 Encoder = Literal["vgg16", "vgg19", "resnet50", "xception", "mobilenetv2", "efficientnetb0", "densenet121"]
 _PROBE = 512
@@ -27,6 +27,9 @@ class UNet(Classifier):
     Each stage enlarges what comes from below to the size of the encoder's last layer of the next larger size (nearest
     pixel), puts that layer's channels behind, and has two 3x3 same convolutions with BatchNorm and ReLU. The last stage
     has the size of the picture, whatever the encoder has there. Any height and width that the encoder takes.
+
+    What the encoder gives goes through BatchNorm first, `norm0` (the smallest) to the last: VGG16's features reach
+    hundreds, and beside them the decoder's own would hardly count.
 
     Raises: ConfigError: decoder_features of another number than stages; pictures that the encoder does not take.
     """
@@ -59,12 +62,14 @@ class UNet(Classifier):
                     f" {decoder_features}"
                 )
             channels = shapes[base.names[-1]][1]
-            stages: dict[str, nnx.Module] = {}
+            layers: dict[str, nnx.Module] = {"norm0": BatchNorm(channels, dtype=dtype)}
             for number, (skipped, outs) in enumerate(zip(inputs, decoder_features, strict=True), start=1):
+                if skipped:
+                    layers[f"norm{number}"] = BatchNorm(skipped, dtype=dtype)
                 first = ConvNormAct(channels + skipped, outs, dtype=dtype, rngs=rngs)
-                stages[f"up{number}"] = Chain(**{"1": first, "2": ConvNormAct(outs, outs, dtype=dtype, rngs=rngs)})
+                layers[f"up{number}"] = Chain(**{"1": first, "2": ConvNormAct(outs, outs, dtype=dtype, rngs=rngs)})
                 channels = outs
-            head = Chain(**stages, logits=Conv(channels, num_classes, 1, dtype=dtype, rngs=rngs))
+            head = Chain(**layers, logits=Conv(channels, num_classes, 1, dtype=dtype, rngs=rngs))
         self.encoder = encoder
         super().__init__(preprocessing=published.preprocessing, base=base, head=head)
 
@@ -73,16 +78,19 @@ class UNet(Classifier):
             return super().__call__(images, train, rngs=rngs)
         levels = (*self.skips, self.base.names[-1])
         x = self.preprocessing(images)
-        *skips, x = self.base.features(x, levels, train and not self.base.frozen, rngs=rngs).values()
+        encoded = self.base.features(x, levels, train and not self.base.frozen, rngs=rngs)
         train = train and not self.head.frozen
-        *stages, logits = self.head
-        for stage, skip in zip_longest(stages, reversed(skips)):
+        layers = dict(zip(self.head.names, self.head, strict=True))
+        norms, stages = ([layer for name, layer in layers.items() if name.startswith(kind)] for kind in ("norm", "up"))
+        smallest_first = zip(norms, reversed(encoded.values()), strict=True)
+        x, *skips = (apply(norm, level, train, rngs) for norm, level in smallest_first)
+        for stage, skip in zip_longest(stages, skips):
             height, width = images.shape[1:3] if skip is None else skip.shape[1:3]
             x = upsample_nearest(x, (height, width))
             if skip is not None:
                 x = jnp.concatenate([x, skip], axis=-1)
             x = apply(stage, x, train, rngs)
-        return apply(logits, x, train, rngs)
+        return apply(self.head.logits, x, train, rngs)
 
 
 def _shapes(base: Chain) -> dict[str, tuple[int, int]]:

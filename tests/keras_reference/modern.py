@@ -81,9 +81,14 @@ def unet(size, encoder, outputs):
     inputs = keras.Input((size, size, 3))
     preprocess, build = {"vgg16": (applications.vgg16.preprocess_input, applications.VGG16)}[encoder]
     base = build(include_top=False, weights=None, input_tensor=preprocess(inputs))
-    x = base.output
+    outputs_of = {
+        number: base.get_layer(f"block{number}_conv{2 if number < 3 else 3}").output for number in range(1, 6)
+    }
+    # All of them before the decoder's own: numbered as ours are.
+    x = layers.BatchNormalization()(base.output)
+    skips = {number: layers.BatchNormalization()(outputs_of[number]) for number in (5, 4, 3, 2, 1)}
     for number, filters in zip((5, 4, 3, 2, 1), (256, 128, 64, 32, 16), strict=True):
-        skip = base.get_layer(f"block{number}_conv{2 if number < 3 else 3}").output
+        skip = skips[number]
         x = keras.ops.image.resize(x, skip.shape[1:3], interpolation="nearest")
         x = conv_norm_act("conv-norm-act", filters)(layers.Concatenate()([x, skip]))
         x = conv_norm_act("conv-norm-act", filters)(x)
