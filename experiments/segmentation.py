@@ -1,12 +1,15 @@
 """Semantic segmentation, chapter 9.2 of the book: a class for each pixel.
 
     jaxvision train shapes
+    jaxvision train shapes-pointwise
     jaxvision train pets/segment --data.path DIR
     jaxvision train camvid/segment --data.path DIR
     jaxvision train camvid/unet --data.path DIR
+    jaxvision train masks/unet --data.path DIR --data.class-names cat dog sofa
 
 Oxford-IIIT Pets: DIR is the folder with images/ and annotations/, both archives unpacked as they are. CamVid: DIR has
-images/ and masks/ with PNG masks of the same names, classes 0 to 10 and 11 for what counts nowhere.
+images/ and masks/ with PNG masks of the same names, classes 0 to 10 and 11 for what counts nowhere. masks/unet is for
+such a folder of your own.
 """
 
 from dataclasses import replace
@@ -33,6 +36,13 @@ SHAPES = Run(
     checkpoint=BY_MEAN_IOU,
 )
 """The book's segmenter at a quarter of its width on the embedded shapes: shape, contour and background."""
+
+SHAPES_POINTWISE = replace(
+    SHAPES,
+    name="shapes-pointwise",
+    model=Model("segmenter", {"features": (32, 32), "kernel_size": 1, "downsample": "none"}),
+)
+"""The same by 1x1 convolutions, to see that a pixel's colour alone tells nothing: neighbours do."""
 
 PETS_SEGMENT = Run(
     name="pets/segment",
@@ -79,3 +89,10 @@ CAMVID_UNET = replace(
     ),
 )
 """U-Net on the frozen VGG16: what ImageNet taught the encoder is worth more than 300 pictures can teach."""
+
+MASKS_UNET = replace(
+    CAMVID_UNET,
+    name="masks/unet",
+    data=Data(source="masks", path="data/masks", image_size=(256, 256), batch_size=4, validation_fraction=0.2),
+)
+"""The same for your own pictures and masks; say what the classes are (--data.class-names)."""

@@ -16,6 +16,7 @@ PARTS = ("train", "validation", "test")
 """The parts of a dataset, as folders, arrays, metrics and messages name them."""
 
 Count = Annotated[int, Field(ge=1)]
+Counts = Annotated[tuple[Count, ...], Field(min_length=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -36,9 +37,9 @@ class Data:
     None: the label."""
     class_names: tuple[str, ...] = ()
     """Names of the classes in the order of their numbers, where the data has none, as masks and arrays."""
-    label_offset: int = 0
+    label_offset: Annotated[int, Field(ge=0)] = 0
     """Number of the first class in masks as stored (1 where they hold 1, 2, 3); it is taken off."""
-    ignore_label: int | None = None
+    ignore_label: Annotated[int, Field(ge=0)] | None = None
     """Number in masks as stored that marks pixels that count nowhere: not in the loss, not in any metric."""
     image_size: tuple[Count, Count] | None = None
     """Height and width to resize to (bilinear). None keeps the size the pictures have."""
@@ -195,7 +196,7 @@ class Loss:
     class_weights: tuple[NonNegative, ...] = ()
     """Weight of each class in the loss (segmentation: of its pixels); the loss is the weighted mean. None given: 1."""
     dice: NonNegative = 0.0
-    """Segmentation: add this times the soft Dice loss of each picture."""
+    """Segmentation: add this times the soft Dice loss of each picture, weighted as its pixels are."""
 
 
 @dataclass(frozen=True)

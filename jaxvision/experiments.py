@@ -7,6 +7,7 @@ assignment describes that run; without one the file's docstring does.
 import ast
 import importlib.util
 import itertools
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +28,9 @@ class Experiment(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """The first sentence or line of the description."""
-        return self.text.strip().partition("\n")[0]
+        """The first sentence of the description."""
+        paragraph = " ".join(self.text.strip().partition("\n\n")[0].split())
+        return re.match(r".*?[.:](?=\s|$)|.*", paragraph)[0]  # type: ignore[index]
 
 
 def load_run(name: str) -> Run:

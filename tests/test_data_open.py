@@ -234,11 +234,16 @@ def test_wrong_parts_are_refused():
     refused("pair of arrays.*ndarray", {"train": INPUTS})
 
 
+def test_a_validation_part_of_its_own_stays_whole():
+    given = {"train": (INPUTS, TARGET), "validation": (INPUTS[:7], TARGET[:7])}
+    dataset = opened(given, validation_fraction=0.5)
+    assert (len(dataset.train.target), len(dataset.validation.target)) == (60, 7)
+
+
 def test_wrong_settings_are_refused():
     given = {"train": (INPUTS, TARGET), "validation": (INPUTS, TARGET)}
     refused("data.limit_train is larger.*61 with 60", given, limit_train=61)
     refused("data.limit_test: the dataset has no test part", given, limit_test=1)
-    refused("data.validation_fraction: the dataset has a validation part", given, validation_fraction=0.1)
     refused("leaves one part empty", {"train": (INPUTS, TARGET)}, validation_fraction=0.001)
     refused("no such source.*'digits'.*Received: 'digitz'", source="digitz", kind=ConfigError)
     refused("data.source: cannot be imported.*no_such", source="no_such_module:source", kind=ConfigError)

@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from jaxvision import config
 from jaxvision.data.digits import digits, split
@@ -46,8 +47,7 @@ def test_digits_resize_to_the_size_and_channels_asked_for():
 
 
 def test_digits_are_scikit_learns():
-    datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is only the origin of the digits")
-    theirs = datasets.load_digits()
+    theirs = load_digits()
     ours = digits(config.Data(image_size=(8, 8)))
     expected = np.rint(theirs.images * 255 / 16).astype(np.uint8)
     for name, chosen in split(theirs.target).items():

@@ -18,7 +18,7 @@ from jaxvision.cli import main
 from jaxvision.config import Data, Model, Run
 from jaxvision.data.every import Everything, every_example
 from jaxvision.data.picture import read_picture
-from jaxvision.errors import ConfigError
+from jaxvision.errors import ConfigError, DataError
 from jaxvision.models import create_model
 from jaxvision.train.checkpoint import BestCheckpoints, ModelCard, Saved, restore_best
 from jaxvision.train.extract import extract
@@ -278,6 +278,14 @@ def test_where_a_folder_tells_classes(files, labels, class_names, tmp_path):
     assert found.names == tuple(files)
     assert found.labels.tolist() == labels
     assert found.class_names == class_names
+
+
+def test_masks_are_not_taken_for_pictures(tmp_path):
+    picture(tmp_path / "images" / "1.png", 0)
+    picture(tmp_path / "masks" / "1.png", 1)
+    with pytest.raises(DataError, match="give its folder images"):
+        every_example(tmp_path, SHAPE)
+    assert every_example(tmp_path / "images", SHAPE).names == ("1.png",)
 
 
 def test_a_folder_linked_into_itself_is_read_once(tmp_path):

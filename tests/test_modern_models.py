@@ -155,8 +155,11 @@ def test_the_decoder_sees_the_last_layer_of_each_size(small):
     def enlarged(x, size):
         return jax.image.resize(x, (2, *size, x.shape[-1]), "nearest")
 
-    x = small.head.up1(jnp.concatenate([enlarged(bottom, (7, 5)), middle], -1))
-    x = small.head.up2(jnp.concatenate([enlarged(x, (13, 9)), large], -1))
+    head = small.head
+    for number in range(3):
+        getattr(head, f"norm{number}").mean.set_value(jnp.full_like(getattr(head, f"norm{number}").mean[...], number))
+    x = head.up1(jnp.concatenate([enlarged(head.norm0(bottom), (7, 5)), head.norm1(middle)], -1))
+    x = head.up2(jnp.concatenate([enlarged(x, (13, 9)), head.norm2(large)], -1))
     want = small.head.logits(small.head.up3(enlarged(x, (15, 11))))
     np.testing.assert_allclose(small(IMAGES), want, rtol=1e-5, atol=1e-6)
     small.head = Chain()

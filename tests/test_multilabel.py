@@ -34,7 +34,7 @@ def test_metrics_are_those_of_scikit_learn():
         totals = jax.jit(task.add)(totals or task.zero(), logits[rows], part, task.loss(logits[rows], part.target))
     values = task.compute(totals)
     true = batch.target[batch.valid]
-    scores = np.asarray(logits.astype(jnp.bfloat16).astype(jnp.float32))[batch.valid]
+    scores = np.ceil(np.asarray(logits) * 2048)[batch.valid]
     average = sklearn_metrics.average_precision_score(true[:, :3], scores[:, :3], average=None)
     f1 = sklearn_metrics.f1_score(true, np.asarray(logits)[batch.valid] > 0, average=None, zero_division=np.nan)
     assert [values[f"average_precision/{name}"] for name in NAMES[:3]] == pytest.approx(average)
@@ -44,18 +44,22 @@ def test_metrics_are_those_of_scikit_learn():
     assert not {"average_precision/snow", "f1/snow"} & set(values)
 
 
-def test_rounding_hardly_moves_average_precision():
+@pytest.mark.parametrize(("spread", "centre"), [(1.0, 0.0), (0.05, 2.0), (0.02, -3.0)])
+def test_rounding_hardly_moves_average_precision(spread, centre):
+    """Also where all logits lie close together, as early in training."""
     logits, batch = a_batch(20_000)
+    logits = logits * spread + centre
     task = make_task(RUN, 4, NAMES)
     values = task.compute(task.add(task.zero(), logits, batch, jnp.zeros(20_000)))
     exact = sklearn_metrics.average_precision_score(batch.target[batch.valid][:, :3], logits[batch.valid][:, :3])
-    assert values["average_precision"] == pytest.approx(exact, abs=5e-4)
+    assert values["average_precision"] == pytest.approx(exact, abs=2e-3)
 
 
 def test_bins_are_in_the_order_of_logits():
-    logits = jnp.asarray([-jnp.inf, -3e38, -1.0, -1e-30, 0.0, 1e-30, 0.5, 1.0, 1.01, 3e38, jnp.inf])
+    logits = jnp.asarray([-15.0, -1.0, -0.001, 0.0, 1e-30, 0.5, 1.0, 1.001, 15.0])
     assert (np.diff(bin_of(logits)) > 0).all()
-    assert bin_of(jnp.zeros(())) == 2**15
+    assert bin_of(jnp.zeros(())) == 2**15, "a probability of one half is not over one half"
+    np.testing.assert_array_equal(bin_of(jnp.asarray([-jnp.inf, -99.0, 99.0, jnp.inf])), [0, 0, 2**16 - 1, 2**16 - 1])
 
 
 def test_the_loss_is_the_weighted_mean_over_classes():

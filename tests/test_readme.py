@@ -8,7 +8,7 @@ import jaxvision
 from jaxvision import cli
 from jaxvision.bench.tables import peers_markdown
 from jaxvision.experiments import FOLDER, list_experiments
-from jaxvision.report.results import read_references, read_results, results_table
+from jaxvision.report.results import classes_table, read_references, read_results, results_table
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
 
@@ -16,6 +16,8 @@ README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
 def test_the_table_is_made_from_the_result_files():
     table = results_table(read_results(FOLDER / "results"), read_references(FOLDER / "references"))
     assert f"<!-- results -->\n{table}<!-- /results -->" in README
+    classes = classes_table(read_results(FOLDER / "results"), ("camvid/segment", "camvid/unet"))
+    assert f"<!-- classes -->\n{classes}<!-- /classes -->" in README
 
 
 def test_the_benchmarks_are_the_measured_ones():

@@ -9,12 +9,11 @@ from PIL import Image
 
 from jaxvision.cli.runs import parse_run
 from jaxvision.cli.train import TrainArguments
-from jaxvision.config import Augment, Data, Phase, Run
-from jaxvision.errors import ConfigError, RunFolderError
+from jaxvision.config import Data, Phase, Run
+from jaxvision.errors import RunFolderError
 from jaxvision.experiments import load_run
 from jaxvision.figures.curves import draw_curves, plot_curves
 from jaxvision.models import model_options
-from jaxvision.report.preview import augmented_versions, draw_preview
 from jaxvision.report.results import collect_results, measured_line, read_results, results_table
 from jaxvision.train.folder import write_config, write_json
 from jaxvision.train.result import Result, write_result
@@ -63,18 +62,6 @@ def test_curves_without_validation(tmp_path, epochs):
 def test_curves_need_a_metric():
     with pytest.raises(ValueError, match="no metrics"):
         plot_curves([record(1, 2)], "x")
-
-
-def test_preview_shows_nine_draws_of_the_augmentation(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (20, 16, 3), np.uint8)
-    versions = augmented_versions(picture, Augment(flip="horizontal", mixup=0.4), seed=0)
-    kinds = {tuple(bool((version == kind).all()) for kind in (picture, picture[:, ::-1])) for version in versions}
-    assert len(versions) == 9
-    assert kinds == {(True, False), (False, True)}
-    draw_preview(picture[..., :1], Augment(rotation=0.1), tmp_path / "p.png", seed=0, title="x")
-    assert np.ptp(np.asarray(Image.open(tmp_path / "p.png").convert("L"))) > 200
-    with pytest.raises(ConfigError, match=r"no/p\.png: cannot be written"):
-        draw_preview(picture, Augment(), tmp_path / "no" / "p.png", seed=0, title="x")
 
 
 def finished(folder, seed, *, test=None, run=None, accuracies=(0.6, 0.8, 0.7), seconds=540.0):

@@ -103,6 +103,7 @@ def _shape_and_classes(run: Run) -> tuple[tuple[int, int, int], int]:
     if run.data.source and run.data.image_size is not None:
         shape, classes = (*run.data.image_size, run.data.channels or 3), 2 if known is None else known[1]
         classes = 2 if run.model.options.get("top", "published") != "published" else classes
+        classes = len(run.data.class_names) or classes
         print(f"the data is not here: pictures of {shape} and {classes} classes assumed (--input-shape, --num-classes)")
         return shape, classes
     if known is None:

@@ -49,11 +49,12 @@ def with_epochs(run: Run, epochs: int) -> Run:
 
 def smoke(run: Run, dataset: Dataset) -> Run:
     """The run cut to two batches of training and one of each evaluation, one epoch a phase, everything else kept."""
-    batch = run.data.batch_size
-    evaluated = run.evaluation.batch_size or batch
+    batch = min(run.data.batch_size, len(dataset.train.target))
+    evaluated = run.evaluation.batch_size or run.data.batch_size
     validation, test = dataset.validation, dataset.test
     data = replace(
         run.data,
+        batch_size=batch,
         cache="off",  # no whole part is decoded for two batches
         limit_train=min(2 * batch, len(dataset.train.target)),
         limit_validation=None if validation is None else min(evaluated, len(validation.target)),

@@ -13,7 +13,7 @@ from PIL import Image
 from jaxvision.cores import available_cores
 from jaxvision.data.check_report import CheckReport, size_range
 from jaxvision.data.mask import MASK_EXTENSIONS, MaskRule, read_mask
-from jaxvision.data.mask_folder import mask_folders
+from jaxvision.data.mask_folder import holds_images_and_masks, mask_folders
 from jaxvision.data.pairs import Pair, stems, without_partner
 from jaxvision.data.pets import CLASS_NAMES, split_pets
 from jaxvision.data.picture import EXTENSIONS, PictureCheck, check_picture
@@ -39,7 +39,7 @@ def is_pets(root: Path) -> bool:
 
 def is_masks(root: Path) -> bool:
     """Whether the folder looks like one of source `masks`."""
-    return any((folder / "images").is_dir() and (folder / "masks").is_dir() for folder in (root, root / "train"))
+    return any(holds_images_and_masks(folder) for folder in (root, root / "train"))
 
 
 def check_masks(

@@ -14,7 +14,7 @@ FILE_COLUMNS = ("file", "filename", "image", "path")
 PART_COLUMNS = ("part", "split")
 LABELS_COLUMN = "labels"
 TRUTH = {"0": False, "1": True, "0.0": False, "1.0": True}
-SEPARATORS = re.compile(r"[\s;|]+")
+SEPARATORS = re.compile(r"[;|]+")
 
 
 class Row(NamedTuple):
@@ -48,6 +48,10 @@ def read_rows(path: Path, class_names: Sequence[str] = ()) -> tuple[tuple[str, .
             f"{path}, line 1: no column of a class and no column labels. Received: {', '.join(header)}. Expected: a "
             "file name, then a column for each class with 0 or 1, or one column labels."
         )
+    # Names may have spaces in them wherever the table marks their ends otherwise.
+    marked = labels is not None and any(
+        SEPARATORS.search(values[labels]) for _, values in lines if labels < len(values)
+    )
     rows = []
     for line, values in lines:
         where = f"{path}, line {line}"
@@ -58,7 +62,7 @@ def read_rows(path: Path, class_names: Sequence[str] = ()) -> tuple[tuple[str, .
         if labels is None:
             classes = tuple(header[column] for column in others if _truth(values[column], where, header[column]))
         else:
-            classes = tuple(name for name in SEPARATORS.split(values[labels]) if name)
+            classes = _names(values[labels], marked)
         rows.append(Row(line, os.path.join(path.parent, values[file]), _part(values, part, where), classes))
     if not rows:
         raise DataError(f"{path}: no rows under the header. Received: {', '.join(header)}.")
@@ -92,9 +96,18 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return header, lines[1:]
 
 
+def _names(value: str, marked: bool) -> tuple[str, ...]:
+    """The classes in a value of column `labels`: between `;` or `|` if the table has any, else between spaces."""
+    names = (name.strip() for name in SEPARATORS.split(value)) if marked else value.split()
+    return tuple(name for name in names if name)
+
+
 def _truth(value: str, where: str, column: str) -> bool:
     if value not in TRUTH:
-        raise DataError(f"{where}, column {column!r}: must be 0 or 1. Received: {value!r}.")
+        raise DataError(
+            f"{where}, column {column!r}: must be 0 or 1, as each column but the file's and the part's is a class. "
+            f"Received: {value!r}. Remove columns of other kinds."
+        )
     return TRUTH[value]
 
 

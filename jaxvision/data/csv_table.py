@@ -22,9 +22,9 @@ def csv(data: config.Data) -> Dataset:
 
     Column file, filename, image or path (else the first one): pictures, relative to the CSV's folder, with the endings
     that source `folder` reads. Then a column for each class with 0 or 1; or one column `labels` with names of classes
-    between spaces, `;` or `|`. A column part or split may say train, validation or test; without it all rows train.
-    Rows without any label are examples of no class. Classes come in the order of the columns; those of `labels` by
-    name, or as `data.class_names` has them. Target: float32 (N, K).
+    between `;` or `|`, or where the whole column has neither, between spaces. A column part or split may say train,
+    validation or test; without it all rows train. Rows without any label are examples of no class. Classes come in the
+    order of the columns; those of `labels` by name, or as `data.class_names` has them. Target: float32 (N, K).
     """
     path = existing_path(data)
     if not path.is_file():

@@ -18,6 +18,7 @@ from rich.progress import track
 from jaxvision.config import PARTS, Data
 from jaxvision.cores import available_cores
 from jaxvision.data.cache import decoded_key
+from jaxvision.data.mask_folder import holds_images_and_masks
 from jaxvision.data.open import SOURCES, open_dataset
 from jaxvision.data.parts import ArrayPart, FilePart, Part, has_masks
 from jaxvision.data.picture import EXTENSIONS, picture_fault
@@ -87,22 +88,27 @@ def every_example(
 ) -> Everything:
     """All pictures of `data`, decoded to `image_shape` (H, W, C).
 
-    data: a folder; an .npz file as source `npz` reads it; or the name of a source (digits, tfds:NAME). The pictures of
-      a folder are those at any depth below it; the class is the sub-folder that one lies in, DIR/CLASS/... or
-      DIR/{train,validation,test}/CLASS/..., and pictures outside such folders have none.
+    data: a folder; an .npz or .csv file as the source of that name reads it; or the name of a source (digits,
+      tfds:NAME). The pictures of a folder are those at any depth below it; the class is the sub-folder that one lies
+      in, DIR/CLASS/... or DIR/{train,validation,test}/CLASS/..., and pictures outside such folders have none.
 
     Raises: DataError: nothing there, no pictures, or of another shape.
     """
     path = Path(data).expanduser()
+    if any(holds_images_and_masks(folder) for folder in (path, path / "train")):
+        raise DataError(
+            f"{path}: a folder of pictures and masks, of which only the pictures are wanted: give its folder images."
+        )
     if path.is_dir():
         return _folder(path, image_shape, resize)
     is_file = path.is_file()
     if not is_file and os.fspath(data) not in SOURCES and ":" not in os.fspath(data):
         raise DataError(
-            f"{path}: nothing there. Give a folder of pictures, an .npz file or a source such as tfds:NAME (seen from"
-            f" {Path.cwd()})."
+            f"{path}: nothing there. Give a folder of pictures, an .npz or .csv file or a source such as tfds:NAME"
+            f" (seen from {Path.cwd()})."
         )
-    source = Data(source="npz" if is_file else os.fspath(data), path=str(path) if is_file else None)
+    kind = "csv" if path.suffix.lower() == ".csv" else "npz"
+    source = Data(source=kind if is_file else os.fspath(data), path=str(path) if is_file else None)
     return _dataset(source, image_shape, resize)
 
 

@@ -76,7 +76,9 @@ class MaskFiles(LazyMasks):
         try:
             return self.rule.class_numbers(stored)
         except DataError as error:
-            raise DataError(f"{self.paths[index]}, the mask of {self.pictures[index]}: {error}") from None
+            raise DataError(
+                f"{self.paths[index]}, the mask of {self.pictures[index]}: {error} `jaxvision check` lists all."
+            ) from None
 
     def rows(self, chosen: np.ndarray) -> "MaskFiles":
         paths, pictures = ([files[index] for index in chosen] for files in (self.paths, self.pictures))

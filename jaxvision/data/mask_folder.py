@@ -48,9 +48,9 @@ def masks(data: config.Data) -> Dataset:
 
 def mask_folders(root: Path) -> dict[str, Path]:
     """The folder of each part, which holds images and masks."""
-    if _holds_both(root):
+    if holds_images_and_masks(root):
         return {"train": root}
-    if not _holds_both(root / "train"):
+    if not holds_images_and_masks(root / "train"):
         names = sorted(os.listdir(root))[:8] if root.is_dir() else ["a file"]
         raise DataError(
             f"{root}: no folders images and masks, here or in train. Received: {', '.join(names) or 'an empty folder'}."
@@ -61,7 +61,7 @@ def mask_folders(root: Path) -> dict[str, Path]:
             raise DataError(
                 f"{root}: beside train there may be validation and test.{nearest(name, PARTS)} Received: {name}."
             )
-        if not _holds_both(root / name):
+        if not holds_images_and_masks(root / name):
             raise DataError(
                 f"{root / name}: it must hold the folders images and masks. "
                 f"Received: {', '.join(sorted(os.listdir(root / name))[:8]) or 'an empty folder'}."
@@ -88,7 +88,8 @@ def mask_parts(
     return parts
 
 
-def _holds_both(folder: Path) -> bool:
+def holds_images_and_masks(folder: Path) -> bool:
+    """Whether it looks like a part of this source."""
     return (folder / "images").is_dir() and (folder / "masks").is_dir()
 
 

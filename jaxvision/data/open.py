@@ -127,9 +127,11 @@ def _check_fields(dataset: Dataset, data: config.Data, *, given: bool) -> None:
             "Leave data.class_names out."
         )
     own = ":" in data.source or data.source == "shapes"  # these choose by data.target
-    if data.target is not None and (given or not own):
+    only = "mask" if has_masks(dataset.train) else "label"
+    if data.target not in (None, only) and (given or not own):
         raise ConfigError(
-            f"data.target: there is but one thing to predict in these data. Received: {data.target!r}. Set it to None."
+            f"data.target: there is but one thing to predict in these data, a {only}. Received: {data.target!r}. Set it"
+            " to None."
         )
     if not has_masks(dataset.train):
         for field, default in (("label_offset", 0), ("ignore_label", None)):
@@ -151,14 +153,9 @@ def _check_arrays(part: ArrayPart, name: str) -> None:
 
 
 def _set_aside(dataset: Dataset, data: config.Data) -> Dataset:
-    """Move a share of the training part, drawn by split_seed, to a validation part."""
-    if not data.validation_fraction:
+    """Move a share of the training part, drawn by split_seed, to a validation part, where there is none."""
+    if not data.validation_fraction or dataset.validation is not None:
         return dataset
-    if dataset.validation is not None:
-        raise DataError(
-            "data.validation_fraction: the dataset has a validation part of its own. "
-            f"Received: {data.validation_fraction}. Set data.validation_fraction to 0."
-        )
     total = len(dataset.train.target)
     count = round(total * data.validation_fraction)
     if not 0 < count < total:

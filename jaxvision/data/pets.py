@@ -29,12 +29,18 @@ def pets(data: config.Data) -> Dataset:
     2,000 pictures a seventh validates. Hidden files and those with other endings (the download has some .mat) are
     passed over. A picture of another format than JPEG is read as what it is. What cannot be read by its header, and a
     trimap that has not the size of its picture, is left out after the split, so that all others keep their part, and
-    listed in a warning. Masks: 0 animal, 1 background, 2 contour; `data.ignore_label` is as stored (3: contours).
+    listed in a warning. Masks: 0 animal, 1 background, 2 contour; with `data.ignore_label` 3 contours count nowhere,
+    and there are two classes.
     """
     root = existing_path(data)
     if data.label_offset not in (0, 1):
         raise ConfigError(
             f"data.label_offset: the first class of the trimaps is known to be 1. Received: {data.label_offset}."
+        )
+    if data.ignore_label in (1, 2):
+        raise ConfigError(
+            "data.ignore_label: animal and background are what trimaps are about; only contours (3) can count nowhere."
+            f" Received: {data.ignore_label}."
         )
     found = pets_pairs(root)
     faults = dict(zip(found, pair_faults(found), strict=True))
@@ -46,12 +52,13 @@ def pets(data: config.Data) -> Dataset:
         raise DataError(f"{root}: too few pictures to train and validate. Received: {len(good)} that can be read.")
     size = data.image_size or common_size([picture for picture, _ in good])
     jpegs = all(_kind(picture) == "a JPEG picture" for picture, _ in good)
-    parts = mask_parts(split, size, rule_of(data, len(CLASS_NAMES)), data, true_endings=jpegs)
+    class_names = CLASS_NAMES[:2] if data.ignore_label == 3 else CLASS_NAMES
+    parts = mask_parts(split, size, rule_of(data, len(class_names)), data, true_endings=jpegs)
     return Dataset(
         train=parts["train"],
         validation=parts["validation"],
         test=None,
-        class_names=CLASS_NAMES,
+        class_names=class_names,
         image_shape=(*size, data.channels or 3),
         fingerprint=fingerprint(parts, str(root)),
     )

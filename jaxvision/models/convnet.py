@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxvision.config import Count, Fraction
+from jaxvision.config import Counts, Fraction
 from jaxvision.errors import ConfigError
 from jaxvision.models.classifier import Classifier, make_head
 from jaxvision.nn import AveragePool, Chain, Conv, MaxPool, Rescaling
@@ -26,7 +26,7 @@ class ConvNet(Classifier):
         input_shape: tuple[int, int, int],
         num_classes: int | None,
         *,
-        features: Annotated[tuple[Count, ...], "Channels of each convolution."] = (32, 64, 128),
+        features: Annotated[Counts, "Channels of each convolution."] = (32, 64, 128),
         downsample: Annotated[Downsample, "How the picture is halved after each convolution but the last."] = "max",
         dropout: Annotated[Fraction, "Share of the features dropped before the dense layer in training."] = 0.0,
         dtype: jnp.dtype = jnp.float32,

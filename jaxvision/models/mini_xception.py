@@ -6,7 +6,7 @@ from typing import Annotated
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxvision.config import Count, Fraction
+from jaxvision.config import Counts, Fraction
 from jaxvision.models.classifier import Classifier, make_head, output_shape
 from jaxvision.models.residual_convnet import HasNorm, HasShortcuts, NormOrder
 from jaxvision.nn import Chain, Conv, ConvNormAct, MaxPool, Rescaling, Residual, projection
@@ -25,9 +25,13 @@ class MiniXception(Classifier):
         input_shape: tuple[int, int, int],
         num_classes: int | None,
         *,
-        features: Annotated[
-            tuple[Count, ...], "Channels of each block; the convolution before them has those of the first."
-        ] = (32, 64, 128, 256, 512),
+        features: Annotated[Counts, "Channels of each block; the convolution before them has those of the first."] = (
+            32,
+            64,
+            128,
+            256,
+            512,
+        ),
         residual: HasShortcuts = True,
         batch_norm: HasNorm = True,
         separable: Annotated[bool, "Separable convolutions in the blocks in place of plain ones."] = True,

@@ -5,7 +5,7 @@ from typing import Annotated
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxvision.config import Count, Fraction
+from jaxvision.config import Counts, Fraction
 from jaxvision.models.classifier import Classifier, make_head, output_shape
 from jaxvision.nn import Chain, ConvNormAct, MaxPool, Order, Rescaling, Residual, projection
 
@@ -24,7 +24,7 @@ class ResidualConvNet(Classifier):
         input_shape: tuple[int, int, int],
         num_classes: int | None,
         *,
-        features: Annotated[tuple[Count, ...], "Channels of each block."] = (32, 64, 128),
+        features: Annotated[Counts, "Channels of each block."] = (32, 64, 128),
         residual: HasShortcuts = True,
         batch_norm: HasNorm = False,
         order: NormOrder = "conv-norm-act",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxvision.config import Count
+from jaxvision.config import Count, Counts
 from jaxvision.errors import ConfigError
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.convnet import POOLS, Downsample
@@ -30,7 +30,7 @@ class Segmenter(Classifier):
         input_shape: tuple[int, int, int],
         num_classes: int | None,
         *,
-        features: Annotated[tuple[Count, ...], "Channels at each size of the picture."] = (64, 128, 256),
+        features: Annotated[Counts, "Channels at each size of the picture."] = (64, 128, 256),
         kernel_size: Annotated[
             Count, "Of all convolutions. With 1, and downsample none, a pixel's class depends on that pixel alone."
         ] = 3,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxvision.config import Count
+from jaxvision.config import Counts
 from jaxvision.errors import ConfigError
 from jaxvision.models.classifier import Classifier
 from jaxvision.models.zoo import ZOO
@@ -43,7 +43,7 @@ class UNet(Classifier):
             "vgg16"
         ),
         decoder_features: Annotated[
-            tuple[Count, ...], "Channels of each stage of the decoder, from the smallest size to the picture's."
+            Counts, "Channels of each stage of the decoder, from the smallest size to the picture's."
         ] = (256, 128, 64, 32, 16),
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
@@ -90,7 +90,7 @@ class UNet(Classifier):
             if skip is not None:
                 x = jnp.concatenate([x, skip], axis=-1)
             x = apply(stage, x, train, rngs)
-        return apply(self.head.logits, x, train, rngs)
+        return apply(layers["logits"], x, train, rngs)
 
 
 def _shapes(base: Chain) -> dict[str, tuple[int, int]]:

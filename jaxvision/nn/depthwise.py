@@ -13,6 +13,7 @@ from jaxvision.nn.window import Pads
 class DepthwiseConv(Conv):
     """Each channel convolved with `multiplier` kernels of its own: (B, H, W, C) -> (B, H', W', C * multiplier).
 
+    y[h, w, c * M + m] = sum_ij x[h + i, w + j, c] k[i, j, 0, c * M + m], M the multiplier (Sifre 2014), and the bias.
     Output channel `c * multiplier + m` is the m-th of input channel c. The kernel is (kh, kw, 1, C * multiplier), a
     reshape of Keras' (kh, kw, C, multiplier), and drawn in that shape: an initializer then counts kh * kw * C inputs,
     kh * kw * multiplier outputs. Options as in `Conv`.

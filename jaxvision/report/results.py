@@ -108,6 +108,18 @@ def results_table(results: Mapping[str, Document], references: Mapping[str, Mapp
     return "\n".join(lines) + "\n"
 
 
+def classes_table(results: Mapping[str, Document], experiments: Sequence[str]) -> str:
+    """A Markdown table of the validation IoU of each class, a column an experiment, the mean below."""
+    columns = [results[name]["mean"]["validation"] for name in experiments]
+    classes = [key for key in columns[0] if key.startswith("iou/")]
+    lines = ["| IoU of | " + " | ".join(f"`{name}`" for name in experiments) + " |", "|---" * (len(columns) + 1) + "|"]
+    for key in [*classes, "mean_iou"]:
+        values = (f"{column[key]:.3f}" if key in column else "" for column in columns)
+        label = "**mean**" if key == "mean_iou" else key.removeprefix("iou/")
+        lines.append(f"| {label} | " + " | ".join(values) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _one_run(folder: epath.Path) -> Document:
     result = read_result(folder)
     records = read_metrics(folder)

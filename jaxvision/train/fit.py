@@ -61,7 +61,7 @@ def fit(
     run = check(run)
     if data is not None:
         # Written down, so that nobody later takes the run's data for those of a named source.
-        run = replace(run, data=replace(run.data, source="given", path=None))
+        run = replace(run, data=replace(run.data, source="given", path=None, target=None))
     require_wandb(run)
     keep_compiled()
     if run_dir is not None:

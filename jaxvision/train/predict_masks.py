@@ -16,6 +16,7 @@ from jaxvision.train.tiles import Forward, count_tiles, tiled
 
 Path = str | os.PathLike[str]
 
+OVERLAP = 0.25
 MOST_TILES_AT_ONCE = 8
 VALUES_AT_ONCE = 2**22  # of probabilities resized in one go: 16 MB
 
@@ -45,15 +46,16 @@ class Tiling:
 
     tile: bool = False
     scale: float = 1.0
-    overlap: float = 0.25
+    overlap: float = OVERLAP
 
     def __post_init__(self) -> None:
         if not 0 < self.scale < float("inf"):
             raise ConfigError(f"scale: a factor larger than 0 (1 is the picture's own size). Received: {self.scale}")
         if not 0 <= self.overlap < 1:
             raise ConfigError(f"overlap: a share of a tile, 0 or more and less than 1. Received: {self.overlap}")
-        if self.scale != 1 and not self.tile:
-            raise ConfigError(f"scale: goes with tiles; without, pictures are resized. Received: {self.scale}")
+        for name, default in (("scale", 1.0), ("overlap", OVERLAP)):
+            if (value := getattr(self, name)) != default and not self.tile:
+                raise ConfigError(f"{name}: goes with tiles; without, pictures are resized. Received: {value}")
 
 
 def predict_masks(
@@ -62,7 +64,7 @@ def predict_masks(
     *,
     tile: bool = False,
     scale: float = 1.0,
-    overlap: float = 0.25,
+    overlap: float = OVERLAP,
     probabilities: bool = False,
 ) -> list[MaskPrediction]:
     """The masks of picture files (one or several) by a segmentation run's best checkpoint.
