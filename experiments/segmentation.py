@@ -35,14 +35,20 @@ SHAPES = Run(
     loss=Loss(dice=1.0),
     checkpoint=BY_MEAN_IOU,
 )
-"""The book's segmenter at a quarter of its width on the embedded shapes: shape, contour and background."""
+"""The book's segmenter at a quarter of its width on the embedded shapes: shape, contour and background.
+
+measured: test mIoU 0.9442 (1 seed, 16 epochs, 5 min, 2-core Intel Xeon, other work on the machine)
+"""
 
 SHAPES_POINTWISE = replace(
     SHAPES,
     name="shapes-pointwise",
     model=Model("segmenter", {"features": (32, 32), "kernel_size": 1, "downsample": "none"}),
 )
-"""The same by 1x1 convolutions, to see that a pixel's colour alone tells nothing: neighbours do."""
+"""The same by 1x1 convolutions, to see that a pixel's colour alone tells nothing: neighbours do.
+
+measured: test mIoU 0.2813 (1 seed, 16 epochs, 13 min, 2-core Intel Xeon, other work on the machine)
+"""
 
 PETS_SEGMENT = Run(
     name="pets/segment",
@@ -88,7 +94,11 @@ CAMVID_UNET = replace(
         ),
     ),
 )
-"""U-Net on the frozen VGG16: what ImageNet taught the encoder is worth more than 300 pictures can teach."""
+"""U-Net on the frozen VGG16: what ImageNet taught the encoder is worth more than 300 pictures can teach.
+
+measured: validation mIoU 0.5258, highest 0.5258 (1 seed, 12 epochs, 27 min, 2-core Intel Xeon, bfloat16, other work on
+the machine)
+"""
 
 MASKS_UNET = replace(
     CAMVID_UNET,

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from jaxvision.nn import onednn
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -17,6 +20,26 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXVISION_CACHE", str(tmp_path_factory.mktemp("caches")))
         yield
+
+
+@pytest.fixture(scope="module")
+def kept_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Programs compiled once serve all tests that ask for this: most of the time of a small run is compilation.
+
+    Without oneDNN, since JAX cannot keep programs that call it.
+    """
+    folder = tmp_path_factory.getbasetemp() / "compiled"
+    settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.0}
+    before = {name: jax.config.values[name] for name in settings}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onednn, "available", lambda dtype: False)
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

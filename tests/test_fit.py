@@ -18,6 +18,8 @@ from jaxvision.train.fit import fit
 from jaxvision.train.folder import read_lines, read_metrics
 from jaxvision.train.result import read_result
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 RUN = Run(
     name="tiny",
     data=Data(batch_size=16),

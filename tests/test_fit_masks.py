@@ -19,6 +19,8 @@ from jaxvision.train.predict import predict
 from jaxvision.train.predict_masks import predict_masks
 from jaxvision.train.result import read_result
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 SEGMENT = Run(
     name="pets",
     task="segmentation",

@@ -30,6 +30,8 @@ from jaxvision.train.task import make_task
 from jaxvision.types import Batch
 from jaxvision.weights.export import export_safetensors
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 RUN = replace(AUGMENTED, augment=Augment())
 HEAD_ONLY = replace(RUN, phases=(Phase(epochs=2, trainable=("head",)),))
 

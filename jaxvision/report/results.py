@@ -108,8 +108,10 @@ def results_table(results: Mapping[str, Document], references: Mapping[str, Mapp
     return "\n".join(lines) + "\n"
 
 
-def classes_table(results: Mapping[str, Document], experiments: Sequence[str]) -> str:
-    """A Markdown table of the validation IoU of each class, a column an experiment, the mean below."""
+def classes_table(results: Mapping[str, Document], family: str) -> str:
+    """A Markdown table of the validation IoU of each class, a column an experiment of the family (a beginning of the
+    name), the mean below."""
+    experiments = [name for name in results if name.startswith(family)]
     columns = [results[name]["mean"]["validation"] for name in experiments]
     classes = [key for key in columns[0] if key.startswith("iou/")]
     lines = ["| IoU of | " + " | ".join(f"`{name}`" for name in experiments) + " |", "|---" * (len(columns) + 1) + "|"]
