@@ -79,7 +79,11 @@ CAMVID_SEGMENT = Run(
     loss=Loss(dice=1.0),
     checkpoint=BY_MEAN_IOU,
 )  # fmt: skip
-"""The book's segmenter from scratch on some 300 street pictures of 11 classes."""
+"""The book's segmenter from scratch on some 300 street pictures of 11 classes.
+
+measured: validation mIoU 0.3932, highest 0.3932 (1 seed, 24 epochs, 37 min, 2-core Intel Xeon, bfloat16, other work on
+the machine)
+"""
 
 CAMVID_UNET = replace(
     CAMVID_SEGMENT,
