@@ -203,6 +203,9 @@ def _augment_contradictions(run: Run) -> Iterator[Fault]:
     augment, size = run.augment, run.data.image_size
     if augment.mixup and augment.cutmix:
         yield "augment.cutmix", f"mixup and cutmix exclude each other. Received: {augment.mixup}, {augment.cutmix}"
+    for name in ("mixup", "cutmix"):
+        if run.task == "segmentation" and (share := getattr(augment, name)):
+            yield f"augment.{name}", f"mixes the classes of whole pictures, and this task has masks. Received: {share}"
     if size is not None and augment.crop_padding >= min(size):
         yield (
             "augment.crop_padding",

@@ -10,8 +10,9 @@ from pets_layout import EMPTY, GIF, drawn, write_pets
 
 from jaxvision import config
 from jaxvision.data import open_dataset, open_feed, take
+from jaxvision.data.check import check_data
 from jaxvision.data.mask import resize_nearest
-from jaxvision.data.pets import split_pets
+from jaxvision.data.pets import pets, split_pets
 from jaxvision.errors import ConfigError, DataError
 
 SETTINGS = {"source": "pets", "image_size": (32, 36), "batch_size": 4}
@@ -121,3 +122,16 @@ def test_what_is_missing_is_told(root, tmp_path):
         path=tmp_path / "half",
     )
     refused("the first class of the trimaps is known", ConfigError, root, label_offset=2)
+
+
+def test_contours_that_count_nowhere_are_no_class(tmp_path):
+    """Neither for training nor for `check`."""
+    write_pets(tmp_path, 8, broken=False)
+    assert pets(config.Data(path=str(tmp_path), image_size=(8, 8), ignore_label=3)).class_names == (
+        "animal",
+        "background",
+    )
+    report = check_data(tmp_path, ignore_label=3)
+    assert report.ok
+    assert list(report.pixels["train"]) == ["animal", "background", "(ignored)"]
+    assert report.pixels["train"]["(ignored)"] > 0

@@ -5,21 +5,19 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from jaxvision import config
 from jaxvision.config import PARTS
-from jaxvision.cores import available_cores
 from jaxvision.data.check_masks import check_masks, check_pets, is_masks, is_pets, shares
 from jaxvision.data.check_report import CheckReport, format_report, size_range
 from jaxvision.data.check_table import check_table
 from jaxvision.data.mask import MaskRule
 from jaxvision.data.parts import has_masks
 from jaxvision.data.picture import EXTENSIONS, check_picture
+from jaxvision.data.reading import look_at_each
 from jaxvision.data.targets import class_counts
 from jaxvision.errors import DataError, UserError
 from jaxvision.types import MAX_MASK_CLASSES
@@ -47,7 +45,7 @@ def check_data(
     """
     path = Path(path).expanduser()
     if path.is_dir() and is_pets(path):
-        return check_pets(path, MaskRule(3, 1, ignore_label), progress)
+        return check_pets(path, ignore_label, progress)
     if path.is_dir() and is_masks(path):
         rule = MaskRule(len(class_names) or MAX_MASK_CLASSES, label_offset, ignore_label)
         return check_masks(path, class_names, rule, progress)
@@ -87,20 +85,14 @@ def check_folder(path: str | os.PathLike[str], *, progress: Callable[[int, int],
         problems += [] if "train" in parts else ["there is no part 'train'"]
         problems += [f"folder {f.name!r} is none of {', '.join(PARTS)}" for f in _folders(root) if f.name not in PARTS]
     bad, notes, sizes = [], Counter[str](), []
-    # Pillow warns of large pictures; check_picture refuses them with a message of its own.
-    with warnings.catch_warnings(), ThreadPoolExecutor(available_cores()) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        checks = pool.map(check_picture, [file for _, _, file in files])
-        for done, ((part, name, file), check) in enumerate(zip(files, checks, strict=True), start=1):
-            if check.fault is None:
-                counts[part][name] += 1
-            else:
-                bad.append((str(file), check.fault))
-            notes.update(check.notes)
-            if check.size is not None:
-                sizes.append(check.size)
-            if progress is not None:
-                progress(done, len(files))
+    for (part, name, file), check in look_at_each(lambda item: check_picture(item[2]), files, progress):
+        if check.fault is None:
+            counts[part][name] += 1
+        else:
+            bad.append((str(file), check.fault))
+        notes.update(check.notes)
+        if check.size is not None:
+            sizes.append(check.size)
     return CheckReport(
         path=str(root),
         layout=layout,

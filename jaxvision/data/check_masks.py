@@ -1,22 +1,20 @@
 """`check` for pictures with masks: every file to its last byte, every number in the masks, and each class' share."""
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from jaxvision.cores import available_cores
+from jaxvision.config import Data
 from jaxvision.data.check_report import CheckReport, size_range
-from jaxvision.data.mask import MASK_EXTENSIONS, MaskRule, read_mask
+from jaxvision.data.mask import MASK_EXTENSIONS, MaskRule, read_mask, rule_of
 from jaxvision.data.mask_folder import holds_images_and_masks, mask_folders
 from jaxvision.data.pairs import Pair, stems, without_partner
-from jaxvision.data.pets import CLASS_NAMES, split_pets
+from jaxvision.data.pets import classes_without, split_pets
 from jaxvision.data.picture import EXTENSIONS, PictureCheck, check_picture
+from jaxvision.data.reading import look_at_each
 from jaxvision.errors import DataError
 from jaxvision.types import IGNORE
 
@@ -62,7 +60,7 @@ def check_masks(
     return _report(root, "masks", found, bad, problems, class_names, rule, progress)
 
 
-def check_pets(root: Path, rule: MaskRule, progress: Callable[[int, int], None] | None) -> CheckReport:
+def check_pets(root: Path, ignore_label: int | None, progress: Callable[[int, int], None] | None) -> CheckReport:
     """Check a folder as source `pets` reads it. Pictures of another format than their ending says are no fault."""
     pairs: list[Pair] = []
     bad: list[tuple[str, str]] = []
@@ -71,7 +69,9 @@ def check_pets(root: Path, rule: MaskRule, progress: Callable[[int, int], None] 
         pairs, bad = _paired(root / "images", (".jpg",), root / "annotations" / "trimaps", (".png",))
     except DataError as error:  # as in check_masks
         problems.append(str(error))
-    return _report(root, "pets", split_pets(pairs) if pairs else {}, bad, problems, CLASS_NAMES, rule, progress)
+    names = classes_without(ignore_label)
+    rule = rule_of(Data("pets", ignore_label=ignore_label), len(names))
+    return _report(root, "pets", split_pets(pairs) if pairs else {}, bad, problems, names, rule, progress)
 
 
 def _paired(
@@ -97,24 +97,19 @@ def _report(
     pixels = {part: np.zeros(256, int) for part in found}
     pictures = dict.fromkeys(found, 0)
     notes, sizes = Counter[str](), []
-    with warnings.catch_warnings(), ThreadPoolExecutor(available_cores()) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        checks = pool.map(lambda item: _check_pair(item[1], rule), files)
-        for done, ((part, (picture, mask)), check) in enumerate(zip(files, checks, strict=True), start=1):
-            fault = check.picture.fault
-            if fault and layout == "pets" and fault.startswith("mislabelled"):
-                notes[f"{fault}; it is read as that"] += 1
-                fault = None
-            bad += [(picture, fault)] if fault else []
-            bad += [(mask, f"the mask of {picture}: {check.mask_fault}")] if check.mask_fault else []
-            if not fault and not check.mask_fault:
-                pictures[part] += 1
-                pixels[part] += check.pixels
-                seen[part] += check.pixels > 0
-            notes.update(check.picture.notes)
-            sizes += [check.picture.size] if check.picture.size else []
-            if progress is not None:
-                progress(done, len(files))
+    for (part, (picture, mask)), check in look_at_each(lambda item: _check_pair(item[1], rule), files, progress):
+        fault = check.picture.fault
+        if fault and layout == "pets" and fault.startswith("mislabelled"):
+            notes[f"{fault}; it is read as that"] += 1
+            fault = None
+        bad += [(picture, fault)] if fault else []
+        bad += [(mask, f"the mask of {picture}: {check.mask_fault}")] if check.mask_fault else []
+        if not fault and not check.mask_fault:
+            pictures[part] += 1
+            pixels[part] += check.pixels
+            seen[part] += check.pixels > 0
+        notes.update(check.picture.notes)
+        sizes += [check.picture.size] if check.picture.size else []
     if not files and not problems:
         problems.append("no pictures with masks")
     shown = sum(seen.values(), np.zeros(256, int))[:IGNORE]

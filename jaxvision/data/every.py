@@ -4,25 +4,23 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from jaxvision.config import PARTS, Data
-from jaxvision.cores import available_cores
 from jaxvision.data.cache import decoded_key
 from jaxvision.data.mask_folder import holds_images_and_masks
 from jaxvision.data.open import SOURCES, open_dataset
 from jaxvision.data.parts import ArrayPart, FilePart, Part, has_masks
 from jaxvision.data.picture import EXTENSIONS, picture_fault
 from jaxvision.data.pipeline import file_batches, sequence_batches
+from jaxvision.data.reading import look_at_each
 from jaxvision.errors import DataError
 
 MAX_LINES = 20
@@ -69,12 +67,9 @@ class Everything:
         """Reads every picture file to its last byte. DataError: lists all that are no good, and why."""
         console = Console(stderr=True)
         paths = [path for part in self.parts if isinstance(part, FilePart) for path in part.paths]
-        # Pillow warns of large pictures; those that are too large have a fault of their own.
-        with warnings.catch_warnings(), ThreadPoolExecutor(available_cores()) as pool:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            checks = pool.map(picture_fault, paths)
-            faults = track(checks, "checking", len(paths), console=console, transient=True, disable=not progress)
-            bad = [f"{path}: {fault}" for path, fault in zip(paths, faults, strict=True) if fault]
+        checks = look_at_each(picture_fault, paths)
+        shown = track(checks, "checking", len(paths), console=console, transient=True, disable=not progress)
+        bad = [f"{path}: {fault}" for path, fault in shown if fault]
         if bad:
             more = [f"and {len(bad) - MAX_LINES} more"] if len(bad) > MAX_LINES else []
             head = f"{len(bad)} of {len(paths)} pictures cannot be used. Replace or remove them:"

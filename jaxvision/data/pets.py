@@ -52,7 +52,7 @@ def pets(data: config.Data) -> Dataset:
         raise DataError(f"{root}: too few pictures to train and validate. Received: {len(good)} that can be read.")
     size = data.image_size or common_size([picture for picture, _ in good])
     jpegs = all(_kind(picture) == "a JPEG picture" for picture, _ in good)
-    class_names = CLASS_NAMES[:2] if data.ignore_label == 3 else CLASS_NAMES
+    class_names = classes_without(data.ignore_label)
     parts = mask_parts(split, size, rule_of(data, len(class_names)), data, true_endings=jpegs)
     return Dataset(
         train=parts["train"],
@@ -62,6 +62,11 @@ def pets(data: config.Data) -> Dataset:
         image_shape=(*size, data.channels or 3),
         fingerprint=fingerprint(parts, str(root)),
     )
+
+
+def classes_without(ignore_label: int | None) -> tuple[str, ...]:
+    """Names of the classes where that number, as stored, counts nowhere."""
+    return CLASS_NAMES[:2] if ignore_label == 3 else CLASS_NAMES
 
 
 def pets_pairs(root: Path) -> list[Pair]:

@@ -192,11 +192,6 @@ def _check_task(run: Run, dataset: Dataset) -> None:
             f"task: the pictures of {run.data.source!r} have {kind}: set task to {task_of_data}, or data.target to"
             f" something else in the data. Received: task={run.task!r}"
         )
-    if run.task == "segmentation" and (run.augment.mixup or run.augment.cutmix):
-        raise ConfigError(
-            "augment.mixup and augment.cutmix mix the classes of whole pictures, and this task has masks. Set both to"
-            f" 0. Received: mixup={run.augment.mixup}, cutmix={run.augment.cutmix}"
-        )
 
 
 def _check_against_data(run: Run, dataset: Dataset, task: Task) -> None:

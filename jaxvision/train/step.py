@@ -48,8 +48,7 @@ def make_gradients(graph: nnx.GraphDef, task: Task, run: Run, forward: Forward =
         totals = task.add(totals, logits, batch, losses)
         trained = {path for path, _ in nnx.to_flat_state(params)}
         _, _, rest = nnx.split(model, lambda path, _: path in trained, ...)  # type: ignore[misc]
-        weighted = jnp.where(batch.valid, task.weights(batch.target) * losses, 0.0)
-        return jnp.sum(weighted) / whole, (rest, totals)
+        return task.weighted_sum(batch, losses) / whole, (rest, totals)
 
     differentiate = jax.value_and_grad(batch_loss, has_aux=True)
 

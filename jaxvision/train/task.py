@@ -49,13 +49,16 @@ class Task:
         """float32 (B,): `weights`, 0 on rows that only pad."""
         return jnp.where(batch.valid, self.weights(batch.target), 0.0)
 
+    def weighted_sum(self, batch: Batch, losses: jax.Array) -> jax.Array:
+        """Of the losses (B,), by the examples' weights; float32 scalar."""
+        # Not a product alone: where an example that only pads has a loss of infinity, that would be NaN.
+        return jnp.sum(jnp.where(batch.valid, self.weights(batch.target) * losses, 0.0))
+
     def add(self, totals: Totals, logits: jax.Array, batch: Batch, losses: jax.Array) -> Totals:
         """Adds a batch with its losses (B,)."""
-        weight = self.batch_weight(batch)
         return Totals(
-            totals.weight + jnp.sum(weight),
-            # Not a product alone: where an example that only pads has a loss of infinity, that would be NaN.
-            totals.loss + jnp.sum(jnp.where(batch.valid, weight * losses, 0.0)),
+            totals.weight + jnp.sum(self.batch_weight(batch)),
+            totals.loss + self.weighted_sum(batch, losses),
             self.metric.add(totals.counts, logits, batch.target, batch.valid),
         )
 
