@@ -4,6 +4,7 @@
 experiments/results/bench/conv-cpu.json holds what it found where the rule was made.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from jaxvision.nn.window import Window, compiler_conv, compiler_input_gradient, 
 
 _FEW_CHANNELS = 8
 """Below this many input channels, row products are the faster forward pass without oneDNN."""
+
+_ROWS_AT_ONCE = 4
+"""Rows of a depthwise gradient that are added up before the sum over pixels."""
 
 
 @dataclass(frozen=True)
@@ -173,14 +177,37 @@ def _weight_gradient_by(product, x: jax.Array, cotangent: jax.Array, window: Win
 
 
 def _sum_weight_gradient(x: jax.Array, cotangent: jax.Array, window: Window) -> jax.Array:
-    """Depthwise: each tap's gradient is a sum over pictures and pixels, without products between channels."""
-    channels = x.shape[3]
-    cotangent = cotangent.reshape(*cotangent.shape[:3], channels, -1)
-    taps = []
-    for row in _rows(x, window):
-        taps += [
-            jnp.sum(tap[..., None] * cotangent, axis=(0, 1, 2)) for tap in jnp.split(row, window.kernel[1], axis=3)
-        ]
+    """Depthwise: each tap's gradient is a sum over pictures and pixels, without products between channels.
+
+    Every four rows are added up before the sum over pixels, in which XLA waits for each addition before the next: that
+    takes 0.7 of the time (99 against 152 ms for 8x176x176x32). It has to be one slice of x, not a slice of a slice.
+    """
+    multiplier = cotangent.shape[3] // x.shape[3]
+    x = jnp.pad(x, ((0, 0), *window.padding, (0, 0)))
+    x = jnp.repeat(x, multiplier, axis=3) if multiplier > 1 else x
+    (height, width), (rows_apart, columns_apart) = window.out_size, window.strides
+    whole = height - height % _ROWS_AT_ONCE
+
+    def products(top: int, left: int, rows: range) -> jax.Array:
+        seen = slice(top + rows[0] * rows_apart, top + rows[-1] * rows_apart + 1, rows.step * rows_apart)
+        columns = slice(left, left + (width - 1) * columns_apart + 1, columns_apart)
+        return x[:, seen, columns] * cotangent[:, rows.start : rows.stop : rows.step]
+
+    def tap(top: int, left: int) -> jax.Array:
+        total = jnp.zeros(cotangent.shape[3], cotangent.dtype)
+        if whole:
+            first, *others = (range(first, whole, _ROWS_AT_ONCE) for first in range(_ROWS_AT_ONCE))
+            added = products(top, left, first)
+            for rows in others:
+                added += products(top, left, rows)
+            total += jnp.sum(added, axis=(0, 1, 2))
+        if whole < height:
+            total += jnp.sum(products(top, left, range(whole, height)), axis=(0, 1, 2))
+        return total
+
+    taps = [
+        tap(i * window.dilation[0], j * window.dilation[1]) for i, j in itertools.product(*map(range, window.kernel))
+    ]
     return jnp.stack(taps).reshape(*window.kernel, 1, -1)
 
 
