@@ -1,6 +1,8 @@
 """Files written: whole or not at all, and by commands never over what is there."""
 
+import itertools
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from etils import epath
@@ -12,6 +14,38 @@ def require_absent(path: Path) -> None:
     """ConfigError where there is something at `path`: nothing is written over."""
     if path.exists() or path.is_symlink():
         raise ConfigError(f"{path}: already there; nothing is written over. Give another file to write, or remove it.")
+
+
+def free_folder(name: str) -> Path:
+    """`name` in the current folder, or name-2, name-3, ... where there is something already. Makes nothing."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(folder for folder in map(Path, names) if not (folder.exists() or folder.is_symlink()))
+
+
+def different_names(paths: Sequence[str]) -> list[str]:
+    """The files' names without their endings, with -2, -3, ... where an earlier one has the same; letter case apart,
+    since not every disk tells it."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for path in paths:
+        stem = Path(path).stem
+        tries = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        name = next(name for name in tries if name.casefold() not in taken)
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def write_output(file: Path, content: bytes) -> None:
+    """A file that a command was asked for, whole, in a folder that is made if it is not there.
+
+    Raises: ConfigError: it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, content)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written. Received: {error.strerror or error}") from error
 
 
 def write_whole(path: epath.PathLike, content: bytes | memoryview) -> None:

@@ -14,9 +14,6 @@ IGNORE = 255
 MAX_MASK_CLASSES = IGNORE
 """Classes that a mask of uint8 can tell apart beside IGNORE."""
 
-IGNORE = 255
-"""In masks: a pixel that counts nowhere."""
-
 
 class Batch(NamedTuple):
     """A batch of examples; a JAX pytree. B is the batch size.

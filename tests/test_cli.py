@@ -121,7 +121,7 @@ def test_results_gathers_runs(run_dir, tmp_path, capsys):
         (["prepare", "dogs-vs-cats", "no/where"], ["no/where", "kaggle"]),
         (["summary", "nothing"], ["Received: 'nothing'"]),
         (["preview", "digits", "--index", "99999"], ["--index", "Received: 99999"]),
-        (["preview", "digits", "--out", "no/where.png"], ["no/where.png", "cannot be written"]),
+        (["preview", "digits", "--out", __file__ + "/where.png"], ["test_cli.py/where.png", "cannot be written"]),
         (["train", "digits", "--smoke", "--run-dir", "/proc/x", *TINY], ["/proc/x", "cannot be made", "--run-dir"]),
         (["train", "digits", "--smoke", "--run-dir", __file__ + "/x", *TINY], ["test_cli.py/x", "cannot be made"]),
         (["train", "digits", "--data.source", "os:getcwd"], ["data.source", "function of one argument"]),

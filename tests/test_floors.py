@@ -17,7 +17,7 @@ FLOORS: dict[str, int] = {
     "train.losses": 4, "train.metrics": 4, "train.confusion": 4, "train.ranking": 4, "train.task": 4,
     "train.optimizer": 4, "train.state": 4, "train.step": 4,
     "train": 5,
-    "report": 6, "bench": 6, "export": 6,
+    "report": 6, "bench": 6, "export": 6, "explain": 6,
     "cli": 7, "__main__": 7,
 }  # fmt: skip
 NEVER_MEET = {("data", "models"), ("models", "data")}

@@ -35,12 +35,20 @@ COMMANDS = {
     "predict": Command(
         "jaxvision.cli.predict:predict_command", "RUN IMAGE...", "classes or masks of pictures by a finished run"
     ),
+    "explain": Command(
+        "jaxvision.cli.explain:explain_command",
+        "RUN IMAGE... [--what W]",
+        "heat maps, activations, filters; --html: a page of a run",
+    ),
     "summary": Command("jaxvision.cli.look:summary_command", "NAME", "layers, output shapes, parameters of a model"),
     "preview": Command("jaxvision.cli.look:preview_command", "NAME", "draw nine augmented versions of one picture"),
     "prepare": Command("jaxvision.cli.prepare:prepare_command", "WHAT ...", "make a dataset from what was downloaded"),
     "check": Command("jaxvision.cli.prepare:check_command", "DATA", "read every picture; list each bad file and why"),
     "extract": Command(
         "jaxvision.cli.extract:extract_command", "RUN_OR_MODEL DATA --out FILE", "features of pictures, as .npz"
+    ),
+    "ablate-weights": Command(
+        "jaxvision.cli.ablate_weights:ablate_weights_command", "RUN", "what the result owes to each block of a network"
     ),
     "export": Command(
         "jaxvision.cli.export:export_command", "RUN --to FORMAT --out PATH", "a model for other programs"

@@ -15,7 +15,7 @@ from jaxvision.data.picture import read_picture
 from jaxvision.errors import ConfigError, DataError
 from jaxvision.figures.masks import mask_png, overlay, paint, png
 from jaxvision.figures.panels import figure_png, legend_of, plot_panels
-from jaxvision.outputs import require_absent, write_whole
+from jaxvision.outputs import different_names, free_folder, require_absent, write_output
 from jaxvision.train.checkpoint import ModelCard, RestoredRun
 from jaxvision.train.predict_masks import MaskPrediction, Tiling, masks_of
 
@@ -31,12 +31,10 @@ def print_masks(arguments: PredictArguments, restored: RestoredRun) -> None:
     if arguments.masks is not None and not arguments.side_by_side:
         raise ConfigError(f"--masks: goes with --side-by-side. Received: {arguments.masks!r} without it.")
     tiling = Tiling(arguments.tile, arguments.scale, arguments.overlap)
-    card, out = restored.card, _folder(arguments.out)
+    card, out = restored.card, free_folder(OUT) if arguments.out is None else Path(arguments.out)
     wanted = {"mask": "masks", "overlay": "overlays", "side_by_side": "side-by-side"}
     kinds = ["mask", *(kind for kind in ("overlay", "side_by_side") if getattr(arguments, kind))]
-    files = [
-        {kind: out / wanted[kind] / f"{name}.png" for kind in kinds} for name in _different_names(arguments.images)
-    ]
+    files = [{kind: out / wanted[kind] / f"{name}.png" for kind in kinds} for name in different_names(arguments.images)]
     for file in itertools.chain.from_iterable(each.values() for each in files):
         require_absent(file)
     predictions = masks_of(restored, arguments.images, tiling)  # reads them all
@@ -45,34 +43,13 @@ def print_masks(arguments: PredictArguments, restored: RestoredRun) -> None:
     for number, (prediction, paths) in enumerate(zip(predictions, files, strict=True)):
         true_mask = None if true_masks is None else _class_numbers(true_masks[number], card)
         for kind, file in paths.items():
-            _write(file, _content(kind, prediction, true_mask, card))
+            write_output(file, _content(kind, prediction, true_mask, card))
         documents.append(_document(prediction, paths))
     if arguments.json:
         print(json.dumps(documents, indent=2))
     else:
         _print_table(documents)
         print(f"in {out}: {', '.join(wanted[kind] for kind in kinds)}")
-
-
-def _folder(out: str | None) -> Path:
-    if out is not None:
-        return Path(out)
-    names = itertools.chain([OUT], (f"{OUT}-{number}" for number in itertools.count(2)))
-    return next(folder for folder in map(Path, names) if not folder.exists())
-
-
-def _different_names(paths: Sequence[str]) -> list[str]:
-    """The files' names without their endings, with -2, -3, ... where an earlier one has the same; letter case apart,
-    since not every disk tells it."""
-    names: list[str] = []
-    taken: set[str] = set()
-    for path in paths:
-        stem = Path(path).stem
-        tries = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        name = next(name for name in tries if name.casefold() not in taken)
-        taken.add(name.casefold())
-        names.append(name)
-    return names
 
 
 def _true_masks(images: Sequence[str], masks: str, card: ModelCard) -> list[Path]:
@@ -123,14 +100,6 @@ def _content(kind: str, prediction: MaskPrediction, true_mask: np.ndarray | None
         legend=legend_of(masks, card.class_names),
     )
     return figure_png(figure)
-
-
-def _write(file: Path, content: bytes) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, content)
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be written. Received: {error.strerror or error}") from error
 
 
 def _document(prediction: MaskPrediction, paths: dict[str, Path]) -> dict[str, Any]:

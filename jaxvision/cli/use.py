@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
@@ -15,10 +15,19 @@ from jaxvision.train.folder import read_config, write_json
 
 
 @dataclass(frozen=True)
-class EvaluateArguments:
-    """Loss and accuracy of a run's best checkpoint on a part of its data, or of other data."""
+class DataArguments:
+    """Arguments of a command that takes a finished run and data to try it on; commands add their own."""
 
     data: Annotated[Data, tyro.conf.FlagConversionOff]
+
+
+Arguments = TypeVar("Arguments", bound=DataArguments)
+
+
+@dataclass(frozen=True)
+class EvaluateArguments(DataArguments):
+    """Loss and accuracy of a run's best checkpoint on a part of its data, or of other data."""
+
     part: Literal["train", "validation", "test"] = "test"
     """Which part."""
     json: bool = False
@@ -29,22 +38,28 @@ def evaluate_command(argv: list[str]) -> None:
     """jaxvision evaluate RUN [--part validation] [--data.path DIR]"""
     from jaxvision.train.evaluate import evaluate
 
-    if not argv or argv[0].startswith("-"):
-        if "--help" not in argv and "-h" not in argv:
-            raise ConfigError("evaluate: the run folder comes first: jaxvision evaluate RUN [--part PART]")
-        argv = ["RUN", *argv]
-        default = Data()
-    else:
-        default = _data_to_evaluate(read_config(argv[0]).data, argv[1:])
-    arguments = tyro.cli(
-        EvaluateArguments, default=EvaluateArguments(default), args=argv[1:], prog=f"jaxvision evaluate {argv[0]}"
-    )
-    data = check(Run(data=arguments.data), where="evaluate").data
-    metrics = evaluate(argv[0], part=arguments.part, data=data)
+    run_dir, arguments = parse_run_data("evaluate", EvaluateArguments, argv)
+    metrics = evaluate(run_dir, part=arguments.part, data=arguments.data)
     if arguments.json:
-        print(json.dumps({"run": argv[0], "part": arguments.part, **metrics}))
+        print(json.dumps({"run": run_dir, "part": arguments.part, **metrics}))
     else:
         print(f"{arguments.part}: " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+
+
+def parse_run_data(command: str, arguments: type[Arguments], argv: list[str]) -> tuple[str, Arguments]:
+    """Parses `RUN [--flag value ...]` into the run folder and a dataclass of arguments.
+
+    The run's own data is what no --data flag changes. It comes back checked.
+    """
+    if argv and not argv[0].startswith("-"):
+        run_dir, flags = argv[0], argv[1:]
+        default = _data_to_evaluate(read_config(run_dir).data, flags)
+    elif "--help" in argv or "-h" in argv:
+        run_dir, flags, default = "RUN", argv, Data()
+    else:
+        raise ConfigError(f"{command}: the run folder comes first: jaxvision {command} RUN [--part PART]")
+    parsed = tyro.cli(arguments, default=arguments(default), args=flags, prog=f"jaxvision {command} {run_dir}")
+    return run_dir, replace(parsed, data=check(Run(data=parsed.data), where=command).data)
 
 
 def _data_to_evaluate(data: Data, flags: list[str]) -> Data:

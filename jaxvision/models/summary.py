@@ -1,18 +1,16 @@
 """The book's table of a model: layers, output shapes, parameters. Nothing is allocated or computed for it."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
 
+from jaxvision.models.layers import layer_outputs
 from jaxvision.nn import Chain
+from jaxvision.nn.watch import Path
 
-Path = tuple[Any, ...]
 Trainable = Callable[[Any, Any], bool]
 
 
@@ -74,52 +72,14 @@ def summarize(model: nnx.Module, input_shape: tuple[int, ...], *, trainable: Tra
 
     trainable: NNX filter of the parameters that are trained, such as `jaxvision.train.freeze.select` gives; None: all.
     """
-    graphdef, state = nnx.split(model)
-    outputs: list[tuple[Path, tuple[int, ...]]] = []
-
-    def forward(state, images):
-        merged = nnx.merge(graphdef, state)
-        with _recorded_calls(merged, outputs):
-            return merged(images)
-
-    jax.eval_shape(forward, state, jax.ShapeDtypeStruct((1, *input_shape), jnp.uint8))
     modules = dict(nnx.iter_modules(model))
     rows = []
-    for path, shape in outputs:
-        if any(other[: len(path)] == path and other != path for other, _ in outputs):
-            continue  # a container: its layers have rows of their own
-        if isinstance(modules[path], Chain):
-            continue  # a container of nothing: a model without a head
-        counts = _count(modules[path], path, trainable)
-        rows.append(LayerRow("/".join(map(str, path)), type(modules[path]).__name__, tuple(shape[1:]), *counts))
+    for layer in layer_outputs(model, input_shape):
+        # A block's layers have rows of their own. A chain of nothing is a model without a head.
+        if not layer.is_block and not issubclass(layer.kind, Chain):
+            counts = _count(modules[layer.path], layer.path, trainable)
+            rows.append(LayerRow(layer.name, layer.kind.__name__, layer.shape, *counts))
     return Summary(type(model).__name__, tuple(input_shape), tuple(rows), *_count(model, (), trainable))
-
-
-@contextlib.contextmanager
-def _recorded_calls(model: nnx.Module, outputs: list[tuple[Path, tuple[int, ...]]]) -> Iterator[None]:
-    """Appends (path, shape of the output) for each call of a layer of `model` inside the block, in the order of calls.
-
-    `nnx.capture` would name the same outputs, in alphabetical order.
-    """
-    paths = {id(module): path for path, module in nnx.iter_modules(model)}
-    originals = {type(module): type(module).__call__ for _, module in nnx.iter_modules(model) if callable(module)}
-
-    def recording(original):
-        def call(self, *args, **kwargs):
-            result = original(self, *args, **kwargs)
-            if id(self) in paths:
-                outputs.append((paths[id(self)], result.shape))
-            return result
-
-        return call
-
-    try:
-        for kind, original in originals.items():
-            kind.__call__ = recording(original)  # type: ignore[method-assign]
-        yield
-    finally:
-        for kind, original in originals.items():
-            kind.__call__ = original  # type: ignore[method-assign]
 
 
 def _count(module: nnx.Module, path: Path, trainable: Trainable | None) -> tuple[int, int]:

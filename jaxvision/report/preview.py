@@ -1,18 +1,18 @@
 """The book's picture of augmentation: nine augmented versions of one picture, 3 by 3, and of its mask if it has one."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
-from etils import epath
 
 from jaxvision.augment import augment_batch
 from jaxvision.config import Augment
-from jaxvision.errors import ConfigError
 from jaxvision.figures.masks import overlay
 from jaxvision.figures.panels import figure_png, legend_of, plot_panels
-from jaxvision.outputs import write_whole
+from jaxvision.outputs import write_output
 from jaxvision.types import Batch
 
 ROWS = COLUMNS = 3
@@ -22,7 +22,7 @@ SIDE = 2.0
 def draw_preview(
     picture: np.ndarray,
     settings: Augment,
-    path: epath.PathLike,
+    path: str | os.PathLike[str],
     *,
     seed: int,
     title: str,
@@ -49,10 +49,7 @@ def draw_preview(
         versions = np.stack([overlay(*pair) for pair in zip(versions, masks, strict=True)])
         legend = legend_of(masks, class_names)
     figure = plot_panels(list(versions), columns=COLUMNS, side=SIDE, heading=title, legend=legend)
-    try:
-        write_whole(path, figure_png(figure))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written. Received: {error.strerror or error}") from error
+    write_output(Path(path), figure_png(figure))
 
 
 def augmented_versions(

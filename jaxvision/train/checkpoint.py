@@ -125,9 +125,14 @@ def restore_best(run_dir: str | os.PathLike[str], *, phase: int | None = None) -
             step: manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card
             for step in manager.all_steps()
         }
-        kept = [Saved(**card["saved"]) for card in cards.values()]
-        if not kept:
+        if not cards:
             raise RunFolderError(f"{folder}: no finished checkpoint in it; the run has not saved one yet.")
+        if not all("saved" in card for card in cards.values()):
+            raise RunFolderError(
+                f"{folder}: written by a version of jaxvision before 0.1, whose checkpoints are not read any more. Train"
+                " the run again."
+            )
+        kept = [Saved(**card["saved"]) for card in cards.values()]
         step, document = next(iter(cards.items()))
         run = from_json(json.dumps(document["run"]), where=f"{folder}/{step}/card")
         best = _best([saved for saved in kept if phase in (None, saved.phase)], run)

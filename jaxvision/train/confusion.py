@@ -30,13 +30,13 @@ class ConfusionMatrix:
     def add(self, counts: PyTree, logits: jax.Array, target: Array, valid: Array) -> PyTree:
         """logits (B, H, W, K), target uint8 (B, H, W)."""
         low, high = counts
-        new = low + pixel_counts(logits, target, valid)
+        each = jnp.where(valid[:, None, None], pixel_counts(logits, target), 0)
+        new = low + jnp.sum(each, axis=0, dtype=jnp.uint32)
         return jnp.stack([new, high + (new < low).astype(jnp.uint32)])
 
     def compute(self, counts: PyTree) -> dict[str, float]:
         """Raises DataError: there is no pixel that counts."""
-        low, high = np.asarray(counts).astype(np.uint64)
-        matrix = (low + (high << np.uint64(32))).astype(np.float64)
+        matrix = pixel_matrix(counts).astype(np.float64)
         if not matrix.sum():
             raise DataError(
                 "segmentation: no pixel of these masks counts, all are marked to be ignored. Check data.ignore_label."
@@ -54,15 +54,20 @@ class ConfusionMatrix:
         }
 
 
-def pixel_counts(logits: jax.Array, target: Array, valid: Array) -> jax.Array:
-    """uint32 (K, K): how many pixels of true class i are predicted as j. Arguments as of `ConfusionMatrix.add`."""
+def pixel_matrix(counts: PyTree) -> np.ndarray:
+    """uint64 (K, K): the pixels of a `ConfusionMatrix`'s counts, true classes in rows."""
+    low, high = np.asarray(counts).astype(np.uint64)
+    return low + (high << np.uint64(32))
+
+
+def pixel_counts(logits: jax.Array, target: Array) -> jax.Array:
+    """uint32 (B, K, K): how many pixels of true class i are predicted as j. Arguments as of `ConfusionMatrix.add`."""
     batch, height, width, classes = logits.shape
     predicted = jax.nn.one_hot(jnp.argmax(logits, axis=-1).reshape(batch, -1), classes, dtype=jnp.float32)
     # An ignored pixel's number is beyond the classes: its row is all zeros.
     true = jax.nn.one_hot(jnp.asarray(target).reshape(batch, -1), classes, dtype=jnp.float32)
-    true = true * valid.astype(jnp.float32)[:, None, None]
     # A product of zeros and ones is exact up to 2**24 pixels a picture, also in the short formats of accelerators.
     if height * width > 2**24:
         raise DataError(f"segmentation: pictures of at most 2**24 pixels are counted. Received: {height} x {width}")
     each = jnp.einsum("bpi,bpj->bij", true, predicted, preferred_element_type=jnp.float32)
-    return jnp.sum(each.astype(jnp.uint32), axis=0, dtype=jnp.uint32)
+    return each.astype(jnp.uint32)

@@ -1,66 +1,93 @@
 """Loss and metrics of a model over one part of the data: every example once."""
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
+import jax
 from flax import nnx
 
-from jaxvision.config import Data
-from jaxvision.data import Dataset, Feed, open_dataset, open_feed
+from jaxvision.config import PARTS, Data
+from jaxvision.data import Dataset, Feed, Part, open_dataset, open_feed
 from jaxvision.errors import ConfigError, DataError
-from jaxvision.train.checkpoint import ModelCard, restore_best
+from jaxvision.train.checkpoint import ModelCard, RestoredRun, restore_best
 from jaxvision.train.step import EvalStep, make_eval_step
-from jaxvision.train.task import Task, make_task
+from jaxvision.train.task import TARGETS, Task, make_task
 
 
 def evaluate_feed(task: Task, eval_step: EvalStep, variables: nnx.State, feed: Feed) -> dict[str, float]:
     """The task's metrics, {"loss": ..., ...}, over all of the feed's examples."""
-    totals = task.zero()
+    # Where the variables are from the start: sums that move after the first batch would cost a second compilation.
+    totals = jax.device_put(task.zero(), jax.tree.leaves(variables)[0].sharding)
     for batch in feed.batches(epoch=0):
         totals = eval_step(variables, totals, batch)
     return task.compute(totals)
 
 
+@dataclass(frozen=True, eq=False)
+class RunPart:
+    """A run's best checkpoint, and a part of data that means the same as what it was trained on.
+
+    name: train, validation or test; "given" of examples handed over.
+    """
+
+    restored: RestoredRun
+    name: str
+    part: Part
+    task: Task
+    settings: Data
+
+    def feed(self) -> Feed:
+        """All examples in order, in the run's evaluation batches."""
+        return open_feed(
+            self.part,
+            batch_size=self.restored.card.run.evaluation.batch_size or self.settings.batch_size,
+            seed=None,
+            residence=self.settings.residence,
+            resident_mb=self.settings.resident_mb,
+        )
+
+
 def evaluate(run_dir: str | os.PathLike[str], *, part: str = "test", data: Any = None) -> dict[str, float]:
     """Loss and metrics of a run's best checkpoint on a part of its data: "train", "validation" or "test".
 
+    Arguments and errors as of `open_run_part`.
+    """
+    opened = open_run_part(run_dir, part=part, data=data)
+    graph, variables = nnx.split(opened.restored.model)
+    return evaluate_feed(opened.task, make_eval_step(graph, opened.task), variables, opened.feed())
+
+
+def open_run_part(run_dir: str | os.PathLike[str], *, part: str | None = None, data: Any = None) -> RunPart:
+    """A run's best checkpoint and the examples to try it on.
+
     Args:
-      part: which part of the dataset; of examples handed over there is only one.
+      part: which part of the dataset; of examples handed over there is only one. None: the validation part, or where
+        there is none the test part, or else the training part.
       data: the dataset to take it from, as `jaxvision.Data`; or the examples themselves, (pictures, labels) arrays or
         a `tf.data.Dataset` of such pairs. None: the data that the run describes.
 
     Raises:
-      RunFolderError: nothing trained there. DataError: the data is not there, or has other classes or pictures of
-        another shape. ConfigError: no such part.
+      RunFolderError: nothing trained there. DataError: the data is not there, or has other classes, pictures of another
+        shape, or something else to predict. ConfigError: no such part.
     """
     restored = restore_best(run_dir)
     run = restored.card.run
     settings = data if isinstance(data, Data) else run.data
     if data is None or isinstance(data, Data):
         dataset = open_dataset(settings)
+        parts = {name: value for name in PARTS if (value := getattr(dataset, name)) is not None}
+        name = part or next(name for name in ("validation", "test", "train") if name in parts)
     else:
         # Labels are numbers of the run's classes; nothing is set aside or limited.
         given = {"train": data, "class_names": restored.card.class_names}
-        dataset, part = (
-            open_dataset(Data(image_size=restored.card.image_shape[:2], resize=run.data.resize), given=given),
-            "train",
-        )
-    parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
-    chosen = parts.get(part)
-    if chosen is None:
-        there = ", ".join(name for name, value in parts.items() if value is not None)
-        raise ConfigError(f"part: this data has no part {part!r} to evaluate on. It has: {there}.")
+        dataset = open_dataset(Data(image_size=restored.card.image_shape[:2], resize=run.data.resize), given=given)
+        parts, name = {"given": dataset.train}, "given"
+    if name not in parts:
+        raise ConfigError(f"part: this data has no part {name!r} to evaluate on. It has: {', '.join(parts)}.")
     _require_same(dataset, restored.card)
-    graph, variables = nnx.split(restored.model)
-    feed = open_feed(
-        chosen,
-        batch_size=run.evaluation.batch_size or settings.batch_size,
-        seed=None,
-        residence=settings.residence,
-        resident_mb=settings.resident_mb,
-    )
     task = make_task(run, len(dataset.class_names), dataset.class_names)
-    return evaluate_feed(task, make_eval_step(graph, task), variables, feed)
+    return RunPart(restored, name, parts[name], task, settings)
 
 
 def _require_same(dataset: Dataset, card: ModelCard) -> None:
@@ -68,6 +95,7 @@ def _require_same(dataset: Dataset, card: ModelCard) -> None:
     for what, received, expected in (
         ("classes", dataset.class_names, card.class_names),
         ("pictures of shape", dataset.image_shape, card.image_shape),
+        ("labels for", TARGETS[dataset.train.target.ndim][0], card.run.task),
     ):
         if received != expected:
             raise DataError(f"this run was trained on {what} {expected}. Received: data with {what} {received}")

@@ -28,7 +28,7 @@ from jaxvision.train.loop import Training
 from jaxvision.train.memory import keep_memory
 from jaxvision.train.result import PhaseResult, Result, write_result
 from jaxvision.train.step import from_features, from_pictures
-from jaxvision.train.task import Task, make_task
+from jaxvision.train.task import TARGETS, Task, make_task
 
 
 def fit(
@@ -178,10 +178,6 @@ def _feed(part: Part, run: Run, *, training: bool = False) -> Feed:
         resident_mb=run.data.resident_mb,
         shuffle=run.data.shuffle,
     )
-
-
-TARGETS = {1: ("classification", "a class each"), 2: ("multilabel", "any classes each"), 3: ("segmentation", "masks")}
-"""By the number of axes of a part's target: the task it is for, and what it is in words."""
 
 
 def _check_task(run: Run, dataset: Dataset) -> None:

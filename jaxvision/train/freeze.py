@@ -98,6 +98,14 @@ def scale_groups(
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
+def params_matching(model: nnx.Module, pattern: str, *, where: str) -> frozenset[Path]:
+    """Paths of the parameters that a pattern stands for, see `select`; `where` as there.
+
+    Raises: ConfigError: it matches nothing.
+    """
+    return frozenset(_matching(model, _params(model), pattern, where))
+
+
 def only_in(selection: Selection, part: str) -> bool:
     """Whether all that is trained is in that part of the model ("head")."""
     return all(path[0] == part for path in selection.paths)

@@ -30,7 +30,7 @@ class ReadyModel:
     """A model with its weights, and how pictures are made ready for it.
 
     image_shape: (H, W, C). num_outputs: None for a base alone. class_names: () where they are not known. resize: how
-    pictures get that shape. origin: where the weights come from, in words.
+    pictures get that shape. origin: where the weights come from, in words. task: of a run.
     """
 
     model: Any
@@ -40,6 +40,7 @@ class ReadyModel:
     class_names: tuple[str, ...]
     resize: Literal["stretch", "crop"]
     origin: str
+    task: Literal["classification", "multilabel", "segmentation"] = "classification"
 
     def about(self) -> dict[str, Any]:
         """What another must know of the model, as JSON."""
@@ -153,6 +154,7 @@ def _of_run(source: str, top: bool) -> ReadyModel:
         card.class_names if top else (),
         card.run.data.resize,
         f"run {card.run.name}, step {restored.step}",
+        card.run.task,
     )
 
 

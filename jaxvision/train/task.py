@@ -22,6 +22,9 @@ from jaxvision.train.metrics import Accuracy, Metric, Totals
 from jaxvision.train.ranking import MultilabelScores
 from jaxvision.types import Array, Batch
 
+TARGETS = {1: ("classification", "a class each"), 2: ("multilabel", "any classes each"), 3: ("segmentation", "masks")}
+"""By the number of axes of a part's target: the task it is for, and what it is in words."""
+
 
 @dataclass(frozen=True)
 class Task:

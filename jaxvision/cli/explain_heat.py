@@ -1,0 +1,155 @@
+"""What `jaxvision explain` writes and prints of heat maps."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jaxvision.cli.explain import OUT, ExplainArguments
+from jaxvision.cli.predict import print_columns
+from jaxvision.data.picture import central_window, read_picture, resize_bilinear
+from jaxvision.errors import ConfigError, nearest
+from jaxvision.explain.boxes import Box, read_boxes
+from jaxvision.explain.heat import share_inside
+from jaxvision.explain.methods import Method, confidence, heat_maps
+from jaxvision.figures.channels import tile_pictures
+from jaxvision.figures.heat import heat_overlay
+from jaxvision.figures.masks import png
+from jaxvision.figures.panels import figure_png, plot_panels
+from jaxvision.outputs import different_names, free_folder, require_absent, write_output
+from jaxvision.train.ready import ReadyModel
+
+SIDE = 3.4
+LARGEST = 640
+"""Pixels of a drawn picture's longer side, at most."""
+
+
+def draw_heat(arguments: ExplainArguments, ready: ReadyModel) -> None:
+    """Writes OUT/NAME-METHOD.png of each picture, the picture beside the heat over it, and prints the explained class.
+
+    Of several pictures also OUT/METHOD.png, all of them as the network sees them.
+    """
+    out = free_folder(OUT) if arguments.out is None else Path(arguments.out)
+    sheet = out / f"{arguments.what}.png"
+    files = [out / f"{name}-{arguments.what}.png" for name in different_names(arguments.images)]
+    for file in (*files, sheet):
+        require_absent(file)
+    boxes = None if arguments.boxes is None else read_boxes(arguments.boxes, arguments.images)
+    height, width, channels = ready.image_shape
+    images = np.stack(
+        [
+            read_picture(path, image_size=(height, width), channels=channels, resize=ready.resize)
+            for path in arguments.images
+        ]
+    )
+    wanted = None if arguments.class_ is None else class_number(arguments.class_, ready)
+    method: Method = arguments.what  # type: ignore[assignment]
+    maps = heat_maps(ready, images, wanted, method=method, layer=next(iter(arguments.layer), None))
+    shares = confidence(ready, images, maps.classes)
+    documents: list[dict[str, Any]] = []
+    for number, (path, file) in enumerate(zip(arguments.images, files, strict=True)):
+        picture, window = _as_seen(path, ready)
+        heat, name = maps.values[number], class_name(int(maps.classes[number]), ready)
+        document = {"path": path, "class": name, "probability": float(shares[number]), "figure": str(file)}
+        if boxes is not None:
+            document["inside"], document["box"] = share_inside(heat, _within(boxes[number], window))
+        documents.append(document)
+        said = f"{name}: {shares[number]:.1%}" + (" of the pixels" if ready.task == "segmentation" else "")
+        write_output(file, _figure(picture, heat, said, Path(path).name))
+    if len(files) > 1:
+        write_output(sheet, png(_sheet(images, maps.values)))
+    if arguments.json:
+        print(json.dumps(documents, indent=2))
+        return
+    _print_table(documents, "of the pixels" if ready.task == "segmentation" else "")
+    print(f"{arguments.what} of {maps.layer or 'the pixels'}, in {out}")
+
+
+def _as_seen(path: str, ready: ReadyModel) -> tuple[np.ndarray, Box]:
+    """The part of a picture that the network is given, uint8 (H, W, C) without the network's loss of detail, and where
+    it is in the file, left, top, right, bottom."""
+    picture = read_picture(path, channels=ready.image_shape[2])
+    top, left, (height, width) = 0, 0, picture.shape[:2]
+    if ready.resize == "crop":
+        top, left, height, width = central_window(height, width, ready.image_shape[:2])
+        picture = picture[top : top + height, left : left + width]
+    scale = min(1.0, LARGEST / max(height, width))
+    size = (max(1, round(scale * height)), max(1, round(scale * width)))
+    shown = np.asarray(Image.fromarray(picture.squeeze()).resize(size[::-1], Image.Resampling.LANCZOS))
+    return shown.reshape(*size, -1), (left, top, left + width, top + height)
+
+
+def _within(box: Box, window: Box) -> Box:
+    """A box as shares of the window's width and height."""
+    (left, top), (width, height) = window[:2], (window[2] - window[0], window[3] - window[1])
+    edges = zip(box, (left, top, left, top), (width, height, width, height), strict=True)
+    shares = [min(max((edge - start) / length, 0.0), 1.0) for edge, start, length in edges]
+    return shares[0], shares[1], shares[2], shares[3]
+
+
+def _sheet(images: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Each picture beside the heat over it, four such pairs in a row."""
+    pictures = np.broadcast_to(images, (*images.shape[:3], 3))
+    pairs = [
+        np.concatenate([picture, heat_overlay(picture, values)], axis=1)
+        for picture, values in zip(pictures, heat, strict=True)
+    ]
+    return tile_pictures(pairs, columns=4, gap=6)
+
+
+def _figure(picture: np.ndarray, heat: np.ndarray, said: str, heading: str) -> bytes:
+    resized = np.clip(resize_bilinear(heat[..., None], picture.shape[:2])[..., 0], 0, 1)
+    shown = np.broadcast_to(picture, (*picture.shape[:2], 3))
+    figure = plot_panels(
+        [shown, heat_overlay(picture, resized)], columns=2, side=SIDE, titles=["picture", said], heading=heading
+    )
+    return figure_png(figure)
+
+
+def _print_table(documents: Sequence[dict[str, Any]], of: str) -> None:
+    rows = []
+    for document in documents:
+        row = [document["path"], f"{document['class']} {document['probability']:.3f} {of}".rstrip()]
+        if "inside" in document:
+            row.append(f"{document['inside']:.1%} inside a box of {document['box']:.1%}")
+        rows.append((*row, document["figure"]))
+    print_columns(rows)
+    if "inside" in documents[0]:
+        inside, box = (np.mean([document[key] for document in documents]) for key in ("inside", "box"))
+        print(
+            f"mean over {len(documents)} pictures: {inside:.1%} of the heat inside the box, which is {box:.1%} of them"
+        )
+
+
+def class_number(wanted: str, ready: ReadyModel) -> int:
+    """Of a class by its name or its number. Raises ConfigError: no such class."""
+    if wanted in ready.class_names:
+        number = ready.class_names.index(wanted)
+    elif wanted.isdecimal() and int(wanted) < _num_classes(ready):
+        number = int(wanted)
+    else:
+        there = ", ".join(ready.class_names[:20]) if ready.class_names else f"0 to {_num_classes(ready) - 1}"
+        raise ConfigError(
+            f"--class: no such class.{nearest(wanted, ready.class_names)} There are: {there}. Received: {wanted!r}"
+        )
+    return number + _shift(ready)
+
+
+def class_name(number: int, ready: ReadyModel) -> str:
+    """Of a class by what `class_scores` calls it."""
+    number -= _shift(ready)
+    if number < 0:
+        return f"not {ready.class_names[0]}"
+    return ready.class_names[number] if ready.class_names else f"class {number}"
+
+
+def _num_classes(ready: ReadyModel) -> int:
+    return len(ready.class_names) or max(ready.num_outputs or 0, 2)
+
+
+def _shift(ready: ReadyModel) -> int:
+    # One logit speaks for class 1; where the only class of a multi-label run is meant, that is its class 0.
+    return 1 if ready.task == "multilabel" and ready.num_outputs == 1 else 0

@@ -1,0 +1,106 @@
+"""What `jaxvision explain` writes of layers: their activations for a picture, and their filters."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxvision.cli.explain import OUT, ExplainArguments
+from jaxvision.cli.predict import print_columns
+from jaxvision.data.picture import read_picture
+from jaxvision.errors import ConfigError
+from jaxvision.explain.activations import activations
+from jaxvision.explain.filters import BOOK, READABLE, filter_picture, filters, require_room
+from jaxvision.explain.program import output_shape
+from jaxvision.figures.channels import channel_grid, tile_pictures
+from jaxvision.figures.masks import png
+from jaxvision.figures.panels import figure_png, plot_panels
+from jaxvision.models.layers import find_layer, layer_name, layer_outputs
+from jaxvision.outputs import different_names, free_folder, require_absent, write_output
+from jaxvision.train.ready import ReadyModel
+
+COLUMNS, GAP = 8, 5
+STRIP = 8.0
+"""Inches of a row of filters."""
+MARGIN = 25
+"""Pixels cut off on each side of a filter's picture: at its borders a network sees what it pads with."""
+
+
+def draw_activations(arguments: ExplainArguments, ready: ReadyModel) -> None:
+    """Writes OUT/NAME/NUMBER-LAYER.png: every channel of each layer, 16 in a row."""
+    out = free_folder(OUT) if arguments.out is None else Path(arguments.out)
+    folders = [out / name for name in different_names(arguments.images)]
+    for folder in folders:
+        require_absent(folder)
+    height, width, channels = ready.image_shape
+    images = [
+        read_picture(path, image_size=(height, width), channels=channels, resize=ready.resize)
+        for path in arguments.images
+    ]
+    rows = []
+    for path, folder, image in zip(arguments.images, folders, images, strict=True):
+        outputs = activations(ready.model, image[None], arguments.layer)
+        flat = [name for name, values in outputs.items() if values.ndim != 4]
+        if flat:
+            raise ConfigError(f"--layer: {flat[0]} gives no height, width and channels to draw. Leave it out.")
+        for number, (name, values) in enumerate(outputs.items(), start=1):
+            file = folder / f"{number:0{len(str(len(outputs)))}}-{name.replace('/', '-')}.png"
+            write_output(file, png(channel_grid(values[0])))
+            rows.append((path, name, tuple(values.shape[1:]), str(file)))
+    _print(arguments, rows)
+
+
+def draw_filters(arguments: ExplainArguments, ready: ReadyModel) -> None:
+    """Writes OUT/LAYER-filters.png: the pictures that the first channels of each layer respond to most, 8 in a row.
+
+    Of several layers also OUT/filters.png, the first row of each.
+    """
+    out = free_folder(OUT) if arguments.out is None else Path(arguments.out)
+    size, channels = (arguments.size, arguments.size), ready.image_shape[2]
+    if arguments.size <= 2 * MARGIN:
+        raise ConfigError(f"--size: must be more than {2 * MARGIN}, which is cut off. Received: {arguments.size}")
+    layers = [layer_name(find_layer(ready.model, name)) for name in arguments.layer] or last_convolutions(ready)
+    together = out / "filters.png"
+    files = [out / f"{name.replace('/', '-')}-filters.png" for name in layers]
+    for file in (*files, together):
+        require_absent(file)
+    shapes = [output_shape(ready.model, find_layer(ready.model, name), (*size, channels)) for name in layers]
+    ascent = BOOK if arguments.book else READABLE
+    for name, shape in zip(layers, shapes, strict=True):
+        require_room(name, shape, size, ascent)
+    rows, strips = [], []
+    for name, file, shape in zip(layers, files, shapes, strict=True):
+        count = min(arguments.channels, shape[2])
+        pictures = filters(ready.model, name, range(count), size=size, picture_channels=channels, ascent=ascent)
+        shown = np.stack([filter_picture(picture, margin=MARGIN) for picture in pictures])
+        shown = np.broadcast_to(shown, (*shown.shape[:3], 3))
+        write_output(file, png(tile_pictures(shown, columns=COLUMNS, gap=GAP)))
+        strips.append(tile_pictures(shown[:COLUMNS], columns=COLUMNS, gap=GAP))
+        rows.append((name, f"channels 0 to {count - 1}", str(file)))
+        if not arguments.json:
+            print_columns(rows[-1:])
+    if len({strip.shape for strip in strips}) == 1 < len(strips):
+        figure = plot_panels(strips, columns=1, side=STRIP, titles=layers, heading=f"filters of {ready.name}")
+        write_output(together, figure_png(figure))
+    if arguments.json:
+        _print(arguments, rows)
+
+
+def last_convolutions(ready: ReadyModel) -> list[str]:
+    """Of each size that the picture has on its way through the base, the last convolution."""
+    last: dict[tuple[int, ...], str] = {}
+    for layer in layer_outputs(ready.model, ready.image_shape):
+        if len(layer.shape) == 3 and "Conv" in layer.kind.__name__ and not layer.is_block and layer.shape[0] > 1:
+            last[layer.shape[:2]] = layer.name
+    if not last:
+        raise ConfigError("--layer: the model has no convolution; name a layer that gives height, width and channels.")
+    return list(last.values())
+
+
+def _print(arguments: ExplainArguments, rows: Sequence[Sequence[object]]) -> None:
+    if arguments.json:
+        names = ("path", "layer", "shape", "figure") if arguments.images else ("layer", "channels", "figure")
+        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], indent=2))
+    else:
+        print_columns([tuple(map(str, row)) for row in rows])

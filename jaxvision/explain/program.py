@@ -1,0 +1,177 @@
+"""Running a model over pictures in batches of one shape, and finding what its pictures and classes are."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxvision.errors import ConfigError
+from jaxvision.explain.scores import check_classes, predicted
+from jaxvision.models.layers import find_layer, layer_name, layer_outputs
+from jaxvision.nn.watch import Path, watch
+
+Classes = Sequence[int] | np.ndarray | int | None
+"""Of each picture, or of all of them; None: what the model predicts."""
+
+
+class Subject(NamedTuple):
+    """What is explained: a model; raw pixels float32 (B, H, W, C); classes int32 (B,); and of a model that segments the
+    pixels whose score counts, float32 (B, H, W)."""
+
+    graph: nnx.GraphDef
+    state: nnx.State
+    images: np.ndarray
+    classes: np.ndarray
+    region: np.ndarray | None
+
+
+def subject(
+    model: nnx.Module, images: np.ndarray, classes: Classes, region: np.ndarray | None, batch_size: int
+) -> Subject:
+    """The model with pictures, classes and pixels to explain.
+
+    Args:
+      images: (B, H, W, C), raw pixels 0..255.
+      classes: None: those that the model predicts.
+      region: of a model that segments, (B, H, W); None: the pixels predicted as the picture's class, or all where there
+        are none.
+
+    Raises: ConfigError: no pictures, classes that the model does not know, a region that does not fit.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or not len(images):
+        raise ConfigError(f"images: a batch of pictures (B, H, W, C), raw pixels. Received: an array {images.shape}")
+    images = images.astype(np.float32)
+    graph, state = nnx.split(model)
+    logits = jax.eval_shape(partial(logits_of, graph), state, jax.ShapeDtypeStruct(images.shape, jnp.float32))
+    segments = len(logits.shape) == 4
+    if region is not None and (not segments or np.shape(region) != images.shape[:3]):
+        wanted = f"must be {images.shape[:3]}" if segments else "is for a model that segments"
+        raise ConfigError(f"region: {wanted}. Received: an array {np.shape(region)}")
+    pixels = None
+    if classes is None or (segments and region is None):
+        answers = in_batches(lambda images: _predicted(graph, state, images), (images,), batch_size)
+        likeliest, pixels = (*answers, None)[:2]
+        classes = likeliest if classes is None else classes
+    classes = check_classes(np.asarray(classes), len(images), logits.shape[-1])
+    if region is None and pixels is not None:
+        where = pixels == classes[:, None, None]
+        region = where | ~where.any(axis=(1, 2), keepdims=True)
+    return Subject(graph, state, images, classes, None if region is None else np.asarray(region, np.float32))
+
+
+def in_batches(
+    function: Callable[..., tuple[Any, ...]], arrays: Sequence[np.ndarray | None], batch_size: int
+) -> tuple[np.ndarray, ...]:
+    """What `function` makes of arrays (N, ...), a batch at a time; None stays None. The last batch is filled up with
+    zeros, so that one program does for all."""
+    count = len(next(array for array in arrays if array is not None))
+    batch_size = min(batch_size, count)
+    results = []
+    for first in range(0, count, batch_size):
+        batch = [array if array is None else array[first : first + batch_size] for array in arrays]
+        rows = min(batch_size, count - first)
+        filled = [b if b is None else np.pad(b, [(0, batch_size - rows), *((0, 0),) * (b.ndim - 1)]) for b in batch]
+        results.append([np.asarray(values)[:rows] for values in function(*filled)])
+    return tuple(np.concatenate(values) for values in zip(*results, strict=True))
+
+
+def spatial_layer(model: nnx.Module, image_shape: tuple[int, ...], name: str | None) -> tuple[Path, tuple[int, ...]]:
+    """Path and output (h, w, c) of the layer of this name; None: of the deepest, the last of the fewest pixels.
+
+    Pools are passed over, as what they leave is in the layer before with more detail; chains, whose last layer gives
+    the same; and what comes before the first layer with parameters.
+
+    Raises: ConfigError: no such layer, or none that gives more than one pixel.
+    """
+    if name is not None:
+        path = find_layer(model, name)
+        return path, output_shape(model, path, image_shape)
+    modules, layers = dict(nnx.iter_modules(model)), layer_outputs(model, image_shape)
+    before = list(itertools.takewhile(lambda layer: not nnx.state(modules[layer.path], nnx.Param), layers))
+    fit = [
+        layer
+        for layer in layers[len(before) :]
+        if len(layer.shape) == 3 and layer.shape[0] * layer.shape[1] > 1
+        and "Pool" not in layer.kind.__name__ and layer.kind.__name__ != "Chain"
+    ]  # fmt: skip
+    if not fit:
+        raise ConfigError(
+            f"layer: no layer of the model gives more than one pixel for pictures of {image_shape}: there is no place"
+            " to point to."
+        )
+    deepest = min(reversed(fit), key=lambda layer: layer.shape[0] * layer.shape[1])
+    return deepest.path, deepest.shape
+
+
+def output_shape(model: nnx.Module, path: Path, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(h, w, c), what a layer gives for pictures of `image_shape`. Nothing is computed.
+
+    Raises: ConfigError: the layer does not give height, width and channels, or is not run.
+    """
+    graph, state = nnx.split(model)
+    pictures = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    found = jax.eval_shape(partial(outputs_at, graph, paths=(path,)), state, pictures)
+    shape = found[path].shape[1:]
+    if len(shape) != 3:
+        raise ConfigError(f"layer: {layer_name(path)} gives {shape}, not height, width and channels.")
+    return shape
+
+
+class Reached(Exception):  # noqa: N818
+    """No error: ends a forward pass."""
+
+
+def outputs_at(
+    graph: nnx.GraphDef, state: nnx.State, images: jax.Array, paths: Sequence[Path]
+) -> dict[Path, jax.Array]:
+    """What the layers of these paths give; layers behind the last of them are not run, and may not even fit."""
+    found: dict[Path, jax.Array] = {}
+
+    def note(path: Path, output: jax.Array) -> jax.Array:
+        if path in paths:
+            found[path] = output
+            if len(found) == len(set(paths)):
+                raise Reached
+        return output
+
+    model = nnx.merge(graph, state)
+    watch(model, note)
+    with contextlib.suppress(Reached):
+        model(images)  # type: ignore[operator]
+    if missing := [layer_name(path) for path in paths if path not in found]:
+        raise ConfigError(f"layer: not run for a prediction: {', '.join(missing)}.")
+    return found
+
+
+def with_change(
+    graph: nnx.GraphDef, state: nnx.State, images: jax.Array, path: Path, change: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """(logits, the layer's output) where `change` was added to what the layer gives: the way to its gradient."""
+    found = []
+
+    def add(at: Path, output: jax.Array) -> jax.Array:
+        if at != path:
+            return output
+        found.append(output)
+        return output + change.astype(output.dtype)
+
+    model = nnx.merge(graph, state)
+    watch(model, add)
+    return model(images), found[-1]  # type: ignore[operator]
+
+
+def logits_of(graph: nnx.GraphDef, state: nnx.State, images: jax.Array) -> jax.Array:
+    """The model's logits in evaluation mode."""
+    return nnx.merge(graph, state)(images)
+
+
+@partial(jax.jit, static_argnums=0)
+def _predicted(graph: nnx.GraphDef, state: nnx.State, images: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(values for values in predicted(logits_of(graph, state, images)) if values is not None)
