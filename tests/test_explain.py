@@ -10,7 +10,7 @@ from test_zoo import keras_weights, random_model, relative_error
 
 from jaxvision.errors import ConfigError
 from jaxvision.explain.activations import activations
-from jaxvision.explain.filters import BOOK, Ascent, filter_picture, filters
+from jaxvision.explain.filters import BOOK, READABLE, Ascent, filter_picture, filters
 from jaxvision.explain.gradcam import gradcam
 from jaxvision.explain.heat import share_inside
 from jaxvision.explain.occlusion import occlusion
@@ -263,13 +263,19 @@ def test_a_class_is_explained_over_the_region_that_is_asked_for():
 
 def test_filters_raise_the_response_of_their_own_channel():
     model = create_model("convnet-dogs-vs-cats", (64, 64, 3), 1, seed=1, features=(8, 16))
-    channels = (0, 1, 2, 4)  # channel 3 does not respond to noise, so that there is no gradient to follow
+    channels = (0, 1, 2, 4)  # channel 3 does not respond to noise
     made = filters(model, "conv2", channels, size=(60, 60))
     # One channel's picture is the same whatever others are made with it.
     np.testing.assert_allclose(filters(model, "conv2", [2], size=(60, 60))[0], made[2], atol=0.5)
     starts = filters(model, "conv2", channels, size=(60, 60), ascent=Ascent(steps=0))
-    response, at_first = (activations_of(model, pictures) for pictures in (made, starts))
+    response, at_first = (activations_of(model, pictures, channels) for pictures in (made, starts))
     assert (np.diag(response) > 1.4 * np.diag(at_first)).all()
+    # Where ReLU gives 0 for noise there is no direction to go, but there is one before it.
+    noise, stuck, found = (
+        filters(model, "conv2", [3], size=(60, 60), ascent=a) for a in (Ascent(steps=0), BOOK, READABLE)
+    )
+    np.testing.assert_array_equal(stuck, noise)
+    assert np.abs(found - noise).mean() > 20
     # Jitter, blur and decay leave fewer high frequencies than the plain ascent.
     plain = filters(model, "conv2", channels, size=(60, 60), ascent=BOOK)
     assert roughness(made) < 0.7 * roughness(plain)
@@ -278,12 +284,12 @@ def test_filters_raise_the_response_of_their_own_channel():
     assert abs(shown.mean() - 128) < 8
 
 
-def activations_of(model, images):
+def activations_of(model, images, channels):
     """Mean response (picture, channel) of the second convolution inside its border."""
     graph, state = nnx.split(model)
     x = model.preprocessing(images)
     output = nnx.merge(graph, state).base.features(x, ("conv2",))["conv2"]
-    return np.asarray(output[:, 2:-2, 2:-2].mean(axis=(1, 2)))[:, (0, 1, 2, 4)]
+    return np.asarray(output[:, 2:-2, 2:-2].mean(axis=(1, 2)))[:, channels]
 
 
 def roughness(images):

@@ -8,6 +8,7 @@ import jaxvision
 from jaxvision import cli
 from jaxvision.bench.tables import peers_markdown
 from jaxvision.experiments import FOLDER, list_experiments
+from jaxvision.explain.boxes import boxes_table
 from jaxvision.report.results import classes_table, read_references, read_results, results_table
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
@@ -27,10 +28,17 @@ def test_the_benchmarks_are_the_measured_ones():
     assert f"<!-- bench -->\n{tables}<!-- /bench -->" in README
 
 
+def test_what_heat_maps_find_is_what_was_measured():
+    document = json.loads((FOLDER / "results" / "explain" / "boxes-dogs-vs-cats.json").read_text())
+    drawn = json.loads((FOLDER / "boxes" / "dogs-vs-cats.json").read_text())["boxes"]
+    assert [picture["name"] for picture in document["pictures"]] == list(drawn)
+    assert f"<!-- boxes -->\n{boxes_table(document)}<!-- /boxes -->" in README
+
+
 def test_every_experiment_and_command_is_named():
     for name in list_experiments():
         assert f"`{name}`" in README
-    used = set(re.findall(r"(?:^|`|/)jaxvision ([a-z]+)", README, re.MULTILINE))
+    used = set(re.findall(r"(?:^|`|/)jaxvision ([a-z-]+)", README, re.MULTILINE))
     assert used <= set(cli.COMMANDS)
 
 

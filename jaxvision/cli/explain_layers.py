@@ -81,7 +81,8 @@ def draw_filters(arguments: ExplainArguments, ready: ReadyModel) -> None:
         if not arguments.json:
             print_columns(rows[-1:])
     if len({strip.shape for strip in strips}) == 1 < len(strips):
-        figure = plot_panels(strips, columns=1, side=STRIP, titles=layers, heading=f"filters of {ready.name}")
+        heading = f"filters of {ready.name}"
+        figure = plot_panels(strips, columns=1, side=STRIP, titles=layers, heading=heading, narrowest=0.0)
         write_output(together, figure_png(figure))
     if arguments.json:
         _print(arguments, rows)

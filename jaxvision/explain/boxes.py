@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxvision.errors import DataError, nearest
 
@@ -38,3 +39,17 @@ def read_boxes(path: str | os.PathLike[str], pictures: Sequence[str]) -> list[Bo
             f" Received: boxes for {len(known)} pictures."
         )
     return [known[Path(picture).name] for picture in pictures]  # type: ignore[misc]
+
+
+def boxes_table(document: Mapping[str, Any]) -> str:
+    """A Markdown table of what was measured by boxes, the best method first, and the boxes' own share last.
+
+    document: {"pictures": [{"box": share of the picture}], "methods": {method: [share of the heat inside]}}.
+    """
+    means = {method: sum(shares) / len(shares) for method, shares in document["methods"].items()}
+    boxes = [picture["box"] for picture in document["pictures"]]
+    rows = [f"| `{method}` | {mean:.1%} |" for method, mean in sorted(means.items(), key=lambda item: -item[1])]
+    rows.append(
+        f"| the share of the picture that the box is: chance | {sum(boxes) / len(boxes):.1%} |"
+    )
+    return "\n".join([f"| mean of {len(boxes)} pictures | heat inside the box |", "|---|---|", *rows]) + "\n"

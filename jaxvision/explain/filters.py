@@ -23,16 +23,18 @@ class Ascent:
     """How a picture is made; lengths in gray values, 0..255.
 
     rate: length of each step (of the whole picture as one vector). start: the first picture is uniform noise between
-    these. border: pixels of the layer's output on each side that do not count. jitter: before each step the picture is
-    shifted (around its borders) by up to so many pixels, and back after it. blur: standard deviation in pixels of a
-    Gaussian that each step ends with, and decay: share of the distance to mid-gray that is taken back (Yosinski et al.
-    2015); both take away what is fine and strong but means nothing.
+    these. border: pixels of the layer's output on each side that do not count. linear: take the layer's response
+    without its activation, since a ReLU that gives 0 for noise gives no direction to go. jitter: before each step the
+    picture is shifted (around its borders) by up to so many pixels, and back after it. blur: standard deviation in
+    pixels of a Gaussian that each step ends with, and decay: share of the distance to mid-gray that is taken back
+    (Yosinski et al. 2015); both take away what is fine and strong but means nothing.
     """
 
     steps: int = 30
     rate: float = 10 * PIXEL
     start: tuple[float, float] = (0.4 * 255, 0.6 * 255)
     border: int = 2
+    linear: bool = False
     jitter: int = 0
     blur: float = 0.0
     decay: float = 0.0
@@ -46,8 +48,9 @@ class Ascent:
 BOOK = Ascent()
 """The book's: 30 steps of 10 (at a scale of -1..1) along the normalized gradient."""
 
-READABLE = Ascent(steps=60, rate=4 * PIXEL, jitter=8, blur=0.5, decay=0.01)
-"""Smaller and more steps, with jitter, blur and decay: fewer high frequencies, larger shapes."""
+READABLE = Ascent(steps=60, rate=4 * PIXEL, linear=True, jitter=8, blur=0.5, decay=0.01)
+"""Smaller and more steps on the response before ReLU, with jitter, blur and decay: larger shapes, fewer high
+frequencies, and no channel that stays noise."""
 
 
 def filters(
@@ -118,7 +121,7 @@ def _ascend(
     key: jax.Array,
 ) -> jax.Array:
     def response(pictures: jax.Array) -> jax.Array:
-        output = outputs_at(graph, state, pictures, (path,))[path].astype(jnp.float32)
+        output = outputs_at(graph, state, pictures, (path,), linear=ascent.linear)[path].astype(jnp.float32)
         inner = output[
             :, ascent.border : output.shape[1] - ascent.border, ascent.border : output.shape[2] - ascent.border
         ]

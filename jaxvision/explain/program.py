@@ -14,6 +14,8 @@ from flax import nnx
 from jaxvision.errors import ConfigError
 from jaxvision.explain.scores import check_classes, predicted
 from jaxvision.models.layers import find_layer, layer_name, layer_outputs
+from jaxvision.nn import Conv, Dense
+from jaxvision.nn.activation import linear as no_activation
 from jaxvision.nn.watch import Path, watch
 
 Classes = Sequence[int] | np.ndarray | int | None
@@ -129,9 +131,12 @@ class Reached(Exception):  # noqa: N818
 
 
 def outputs_at(
-    graph: nnx.GraphDef, state: nnx.State, images: jax.Array, paths: Sequence[Path]
+    graph: nnx.GraphDef, state: nnx.State, images: jax.Array, paths: Sequence[Path], *, linear: bool = False
 ) -> dict[Path, jax.Array]:
-    """What the layers of these paths give; layers behind the last of them are not run, and may not even fit."""
+    """What the layers of these paths give; layers behind the last of them are not run, and may not even fit.
+
+    linear: without the activation that a layer of `jaxvision.nn` ends with.
+    """
     found: dict[Path, jax.Array] = {}
 
     def note(path: Path, output: jax.Array) -> jax.Array:
@@ -142,12 +147,21 @@ def outputs_at(
         return output
 
     model = nnx.merge(graph, state)
+    if linear:
+        _drop_activations(model, paths)
     watch(model, note)
     with contextlib.suppress(Reached):
         model(images)  # type: ignore[operator]
     if missing := [layer_name(path) for path in paths if path not in found]:
         raise ConfigError(f"layer: not run for a prediction: {', '.join(missing)}.")
     return found
+
+
+def _drop_activations(model: nnx.Module, paths: Sequence[Path]) -> None:
+    ends = {*paths, *((*path, "pointwise") for path in paths)}  # a separable convolution ends with its 1x1 one
+    for path, module in nnx.iter_modules(model):
+        if path in ends and isinstance(module, Conv | Dense):
+            module.activation = no_activation
 
 
 def with_change(

@@ -28,19 +28,21 @@ def plot_panels(
     titles: Sequence[str] = (),
     heading: str = "",
     legend: Mapping[str, str] | None = None,
+    narrowest: float = 0.25,
 ) -> Figure:
     """Pictures in rows, and below them what their colours mean.
 
     Args:
       pictures: uint8 (H, W, C), C 1 or 3, all of one size.
       columns: how many in a row.
-      side: inches of a picture's longer side; a strip of a picture is drawn a quarter as wide as it is long.
+      side: inches of a picture's longer side; see narrowest.
       titles: above each of the pictures.
       heading: above all.
       legend: {class: colour}, as by `legend_of`.
+      narrowest: a strip of a picture gets a place at least so wide as a share of its length.
     """
     height, width = pictures[0].shape[:2]
-    across, along = (side * max(length / max(height, width), 0.25) for length in (width, height))
+    across, along = (side * max(length / max(height, width), narrowest) for length in (width, height))
     rows, names = -(-len(pictures) // columns), legend or {}
     total = max(columns * (across + GAP), 3.0)
     in_line = max(1, int(total / (0.42 + LETTER * max(map(len, names), default=0))))
