@@ -51,7 +51,12 @@ RESIDUAL = replace(
 
 XCEPTION = replace(AUGMENTED, name="dogs-vs-cats/xception", model=Model("mini-xception"))
 """The book's mini Xception: residual blocks of separable convolutions with BatchNorm, chapter 9.3.5. In the first
-epochs validation lags behind: moving averages with a momentum of 0.99 need some hundred steps."""
+epochs validation lags behind: moving averages with a momentum of 0.99 follow the weights a hundred steps late. After
+ten, training accuracy (with dropout) was 0.735 and still rising, validation had just left one half.
+
+measured: validation accuracy 0.5000, highest 0.5620 (1 seed, 10 epochs, 69 min, 2-core Intel Xeon, other work on the
+machine)
+"""
 
 FEATURES = replace(
     SCRATCH,

@@ -217,6 +217,9 @@ class Checkpoint:
     """Metric that picks the best checkpoint; none: the last one is the result."""
     direction: Literal["min", "max"] = "min"
     """Whether a smaller or a larger value is better."""
+    every_minutes: NonNegative = 5.0
+    """Also save what it takes to go on with the run (--resume) once so long has passed since the last time; 0: after
+    every step. A run that is told to stop (SIGTERM, Ctrl-C) saves it in any case."""
 
 
 @dataclass(frozen=True)

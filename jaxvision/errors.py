@@ -24,6 +24,14 @@ class NonFiniteLossError(UserError):
     """Training produced a loss that is not a finite number."""
 
 
+class StoppedError(KeyboardInterrupt):
+    """A signal stopped a run between two steps, and what it takes to go on is saved; the message says how."""
+
+    def __init__(self, signal: int, message: str):
+        super().__init__(message)
+        self.signal = signal
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """' Did you mean ...?' for the nearest of `known`, or '' where nothing is near."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -191,7 +191,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_
 def test_a_run_folder_holds_what_it_should(tmp_path):
     result = train(tmp_path, replace(RUN, log=Log(tensorboard=True, profile_steps=(2, 3))))
     folder = folder_of(result)
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir() if path.name != ".lock"}
     assert names == {
         "config.json", "environment.json", "metrics.jsonl", "timing.jsonl", "result.json", "curves.png", "checkpoints",
         "tensorboard", "profile",

@@ -11,9 +11,10 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from jaxvision.errors import ConfigError, UserError, nearest
+from jaxvision.errors import ConfigError, StoppedError, UserError, nearest
 
 EXIT_USER_ERROR = 2
+EXIT_SIGNAL = 128
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
@@ -62,7 +63,8 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
-    Returns the exit code: 0, 2 for a `UserError` or wrong arguments, 130 for Ctrl-C, 141 where nobody reads the output.
+    Returns the exit code: 0, 2 for a `UserError` or wrong arguments, 130 for Ctrl-C, 143 for SIGTERM in training, 141
+    where nobody reads the output.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Libraries warn of what their callers, us, do on purpose; TensorFlow also greets.
@@ -96,6 +98,9 @@ def _run(arguments: list[str]) -> int:
         return EXIT_USER_ERROR
     except SystemExit as leaving:  # from tyro, which has printed why
         return leaving.code if isinstance(leaving.code, int) else 0
+    except StoppedError as stopped:
+        Console(stderr=True, soft_wrap=True).print(str(stopped), markup=False)
+        return EXIT_SIGNAL + stopped.signal
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted")
         return EXIT_INTERRUPTED

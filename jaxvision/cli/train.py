@@ -1,7 +1,9 @@
 """`jaxvision train`."""
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +23,8 @@ class TrainArguments(RunArguments):
     """A new folder for the run; otherwise runs/NAME, or runs/NAME-2 and so on."""
     smoke: bool = False
     """Two training steps a phase on a little of the data, then everything that follows: does it work at all?"""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on with the run in --run-dir (otherwise runs/NAME) where it was stopped; begin it where there is none."""
     epochs: int | None = None
     """Short for --phases.0.epochs where the run has one phase."""
 
@@ -34,7 +38,7 @@ def train_command(argv: list[str]) -> None:
     if arguments.smoke:
         # Only the sizes of the parts are wanted: as a stream, no picture is decoded for them.
         run = smoke(run, open_dataset(replace(run.data, residence="stream", cache="off")))
-    print_result(fit(run, run_dir=arguments.run_dir), Console(highlight=False))
+    print_result(fit(run, run_dir=arguments.run_dir, resume=arguments.resume), Console(highlight=False))
 
 
 def with_epochs(run: Run, epochs: int) -> Run:

@@ -14,6 +14,15 @@ class BestMetric:
         self._best = self._best_to_beat = -math.inf
         self._epochs_waited = 0
 
+    @property
+    def state(self) -> tuple[float, float, int]:
+        """What the next answers depend on, to be kept and set again where a run is resumed."""
+        return self._best, self._best_to_beat, self._epochs_waited
+
+    @state.setter
+    def state(self, state: tuple[float, float, int]) -> None:
+        self._best, self._best_to_beat, self._epochs_waited = state
+
     def value(self, metrics: dict[str, float]) -> float | None:
         """The monitored metric; None without a monitor."""
         return None if self._monitor is None else metrics[self._monitor]

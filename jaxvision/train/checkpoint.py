@@ -16,6 +16,8 @@ from jaxvision.config import Run
 from jaxvision.errors import RunFolderError
 from jaxvision.models import abstract_model, create_model
 from jaxvision.serialize import from_json, to_json
+from jaxvision.train.manifest import NAME as MANIFEST
+from jaxvision.train.manifest import faults, write_manifest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +82,26 @@ class BestCheckpoints:
             "saved": saved._asdict(),
         }
         arrays = ocp.args.StandardSave(nnx.to_pure_dict(variables))
+        # A resumed run comes by steps that it had saved before it was stopped.
+        self._delete(saved.step)
         self._manager.save(saved.step, args=ocp.args.Composite(model=arrays, card=ocp.args.JsonSave(document)))
+        write_manifest(epath.Path(self._manager.directory) / str(saved.step))
         if saved.phase in self._of_phase:
-            self._manager.delete(self._of_phase[saved.phase].step)
+            self._delete(self._of_phase[saved.phase].step)
         self._of_phase[saved.phase] = saved
+
+    def _delete(self, step: int) -> None:
+        if step in self._manager.all_steps():
+            self._manager.delete(step)
+
+    @property
+    def kept(self) -> tuple[Saved, ...]:
+        """The checkpoints kept, one for each phase so far."""
+        return tuple(self._of_phase.values())
+
+    def resume(self, kept: Iterable[Saved]) -> None:
+        """Goes on from these. What was saved after them is replaced when the run comes there again."""
+        self._of_phase = {saved.phase: saved for saved in kept}
 
     def of_phase(self, phase: int) -> Saved | None:
         """The checkpoint kept of a phase; None before the first."""
@@ -115,12 +133,14 @@ def restore_best(run_dir: str | os.PathLike[str], *, phase: int | None = None) -
     Needs neither the data nor TensorFlow.
 
     Raises:
-      RunFolderError: no run folder, or no checkpoint (of that phase) in it yet.
+      RunFolderError: no run folder, no checkpoint (of that phase) in it yet, or one whose files have changed since.
     """
     folder = _folder(run_dir)
     if not folder.is_dir():
         raise RunFolderError(f"{os.fspath(run_dir)}: not a run folder (no checkpoints/ in it). Give runs/NAME.")
     with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(create=False)) as manager:
+        for step in manager.all_steps():
+            _require_whole(folder / str(step))
         cards = {
             step: manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card
             for step in manager.all_steps()
@@ -129,8 +149,8 @@ def restore_best(run_dir: str | os.PathLike[str], *, phase: int | None = None) -
             raise RunFolderError(f"{folder}: no finished checkpoint in it; the run has not saved one yet.")
         if not all("saved" in card for card in cards.values()):
             raise RunFolderError(
-                f"{folder}: written by a version of jaxvision before 0.1, whose checkpoints are not read any more. Train"
-                " the run again."
+                f"{folder}: written before version 0.1 of jaxvision, whose checkpoints are not read any more. Train the"
+                " run again."
             )
         kept = [Saved(**card["saved"]) for card in cards.values()]
         step, document = next(iter(cards.items()))
@@ -149,6 +169,17 @@ def restore_best(run_dir: str | os.PathLike[str], *, phase: int | None = None) -
         graph, variables = nnx.split(card.build(abstract=True))
         model = nnx.merge(graph, _restore_variables(manager, best.step, variables))
     return RestoredRun(model, card, best.step, best.phase)
+
+
+def _require_whole(folder: epath.Path) -> None:
+    # Where a process was killed just before it wrote the manifest, the checkpoint is whole: Orbax moves it into place.
+    if (folder / "card").exists() and not (folder / MANIFEST).exists():
+        return
+    if wrong := faults(folder):
+        raise RunFolderError(
+            f"{folder}: damaged: {'; '.join(wrong[:3])}. Bring the folder back from a copy; or remove it, and a"
+            " checkpoint of another phase is used, if there is one."
+        )
 
 
 def _best(saved: Iterable[Saved], run: Run) -> Saved | None:

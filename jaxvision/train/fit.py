@@ -3,17 +3,18 @@
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from flax import nnx
 
 from jaxvision.config import Run
 from jaxvision.data import Dataset, Feed, open_dataset, open_feed
 from jaxvision.data.parts import Part
-from jaxvision.errors import ConfigError, DataError, nearest
+from jaxvision.errors import ConfigError, DataError, StoppedError, nearest
 from jaxvision.figures.curves import draw_curves
 from jaxvision.serialize import check
 from jaxvision.train.checkpoint import BestCheckpoints, ModelCard, restore_best
@@ -23,12 +24,16 @@ from jaxvision.train.features import with_features
 from jaxvision.train.folder import new_run_folder, read_metrics, require_free, write_config, write_environment
 from jaxvision.train.freeze import only_in, scale_groups, select
 from jaxvision.train.initial import load_initial_weights
+from jaxvision.train.lock import RunLock
 from jaxvision.train.log import RunLog, require_wandb
 from jaxvision.train.loop import Training
 from jaxvision.train.memory import keep_memory
-from jaxvision.train.result import PhaseResult, Result, write_result
+from jaxvision.train.result import PhaseResult, Result, read_result, write_result
+from jaxvision.train.resume import begun_run, take_up
+from jaxvision.train.signals import StopSignal
 from jaxvision.train.step import from_features, from_pictures
 from jaxvision.train.task import TARGETS, Task, make_task
+from jaxvision.train.training_state import TrainingStates
 
 
 def fit(
@@ -37,6 +42,7 @@ def fit(
     run_dir: str | os.PathLike[str] | None = None,
     data: Mapping[str, Any] | None = None,
     progress: bool = True,
+    resume: bool = False,
 ) -> Result:
     """Trains a run, tests its best checkpoint, and leaves everything in a run folder.
 
@@ -46,8 +52,12 @@ def fit(
       data: {"train": X, "validation": X, "test": X} in place of `run.data.source`; X is (pictures, labels) arrays or
         a `tf.data.Dataset` of such pairs; all but "train" may be left out.
       progress: print a progress bar, or a line per epoch where the output is not a terminal.
+      resume: go on with the run in `run_dir` (None: runs/NAME) from the newest training state, to the same parameters
+        and metrics.jsonl as if it had never stopped, bit for bit where devices and versions are the same; begin it
+        where there is none yet; give the result where it is done.
 
-    On a CPU this process keeps the memory it frees from then on (`jaxvision.train.memory`).
+    SIGTERM and Ctrl-C stop the run after the step that is going on, and save what it takes to resume it. On a CPU this
+    process keeps the memory it frees from then on (`jaxvision.train.memory`).
 
     Returns: the result, which is also in the folder's result.json. Validation and test metrics are those of the best
       checkpoint as reloaded from disk. Test data takes no part in choosing it.
@@ -55,6 +65,7 @@ def fit(
     Raises:
       UserError: something in the run or the data is wrong; no run folder is left. Only NonFiniteLossError, and a
         streamed picture found broken later, leave one, with the last good checkpoint and the curves so far.
+      StoppedError (a KeyboardInterrupt): a signal stopped the run.
     """
     started = time.perf_counter()
     keep_memory()
@@ -64,8 +75,42 @@ def fit(
         run = replace(run, data=replace(run.data, source="given", path=None, target=None))
     require_wandb(run)
     keep_compiled()
-    if run_dir is not None:
+    begun = begun_run(run, run_dir) if resume else None
+    if begun is not None and (begun / "result.json").exists():
+        return read_result(begun)
+    if begun is None and run_dir is not None:
         require_free(run_dir)  # before minutes go into decoding
+    ready = _prepare(run, data, progress)
+    folder = new_run_folder(run.name, run_dir) if begun is None else begun
+    try:
+        with RunLock(folder):
+            return _train(ready, folder, progress=progress, started=started, begun=begun is not None)
+    except StoppedError as stopped:
+        again = f"jaxvision train {folder}/config.json --run-dir {folder} --resume"
+        if data is not None:
+            again = f'fit(run, run_dir="{folder}", data=..., resume=True)'
+        raise StoppedError(stopped.signal, f"{stopped} Go on with: {again}") from None
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """All that a run needs, checked, before its folder is touched."""
+
+    run: Run
+    dataset: Dataset
+    task: Task
+    card: ModelCard
+    model: nnx.Module
+    train_feed: Feed
+    validation_feed: Feed | None
+    test_feed: Feed | None
+
+    @property
+    def total_steps(self) -> int:
+        return self.train_feed.steps_per_epoch * sum(phase.epochs for phase in self.run.phases)
+
+
+def _prepare(run: Run, data: Mapping[str, Any] | None, progress: bool) -> _Ready:
     dataset = open_dataset(run.data, given=data)
     _check_task(run, dataset)
     task = make_task(run, len(dataset.class_names), dataset.class_names)
@@ -77,34 +122,66 @@ def fit(
     _check_phases(run, model)
     dataset = with_features(dataset, model, run, progress=progress)
     # Opened before the folder is made: resident pictures are decoded here, and a broken one must leave nothing behind.
-    train_feed = _feed(dataset.train, run, training=True)
-    validation_feed = None if dataset.validation is None else _feed(dataset.validation, run)
-    test_feed = None if dataset.test is None else _feed(dataset.test, run)
-    total_steps = train_feed.steps_per_epoch * sum(phase.epochs for phase in run.phases)
-    _check_profile(run, total_steps)
+    ready = _Ready(
+        run=run,
+        dataset=dataset,
+        task=task,
+        card=card,
+        model=model,
+        train_feed=_feed(dataset.train, run, training=True),
+        validation_feed=None if dataset.validation is None else _feed(dataset.validation, run),
+        test_feed=None if dataset.test is None else _feed(dataset.test, run),
+    )
+    _check_profile(run, ready.total_steps)
+    return ready
 
-    folder = new_run_folder(run.name, run_dir)
-    write_config(folder, run)
-    write_environment(folder, run, fingerprint=dataset.fingerprint)
-    checkpoints = BestCheckpoints(folder, card)
+
+def _train(ready: _Ready, folder: epath.Path, *, progress: bool, started: float, begun: bool) -> Result:
+    """The run in its folder, from the start or from where it stands."""
+    run = ready.run
+    if begun:
+        stored = take_up(folder, run, ready.dataset.fingerprint)
+    else:
+        stored = None
+        write_config(folder, run)
+        write_environment(folder, run, fingerprint=ready.dataset.fingerprint)
+    place = None if stored is None else stored.place
+    started -= 0.0 if place is None else place.seconds
+    checkpoints = BestCheckpoints(folder, ready.card)
     try:
-        with checkpoints, RunLog(folder, run, total_steps=total_steps, progress=progress, started=started) as log:
+        with (
+            StopSignal() as stop,
+            checkpoints,
+            TrainingStates(folder) as states,
+            RunLog(
+                folder,
+                run,
+                total_steps=ready.total_steps,
+                start_step=0 if place is None else place.step,
+                records=0 if place is None else place.records,
+                progress=progress,
+                started=started,
+            ) as log,
+        ):
             training = Training(
                 run,
-                model=model,
-                task=task,
-                num_classes=len(dataset.class_names),
-                train_feed=train_feed,
-                validation_feed=validation_feed,
+                model=ready.model,
+                task=ready.task,
+                num_classes=len(ready.dataset.class_names),
+                train_feed=ready.train_feed,
+                validation_feed=ready.validation_feed,
                 checkpoints=checkpoints,
                 log=log,
                 forward=from_features if run.cache_features == "all" else from_pictures,
                 eval_forward=from_pictures if run.cache_features == "off" else from_features,
+                states=states,
+                stop=stop,
+                started=started,
             )
-            stop_reason = training.train()
+            stop_reason = training.train(stored)
     except DataError:
         # A broken picture in a streamed dataset; a folder without a checkpoint is of no use to anyone.
-        if checkpoints.best is None:
+        if checkpoints.best is None and not begun:
             folder.rmtree()
         raise
     finally:
@@ -113,12 +190,26 @@ def fit(
             best_step = None if checkpoints.best is None else checkpoints.best.step
             of_phases = [saved.step for number in range(len(run.phases)) if (saved := checkpoints.of_phase(number))]
             draw_curves(records, folder / "curves.png", run.name, best_step=best_step, best_of_phases=of_phases)
+    result = _tested(ready, folder, training, stop_reason, records, checkpoints, started)
+    states.remove()
+    return result
 
-    best = restore_best(folder)
+
+def _tested(
+    ready: _Ready,
+    folder: epath.Path,
+    training: Training,
+    stop_reason: str,
+    records: list[dict[str, Any]],
+    checkpoints: BestCheckpoints,
+    started: float,
+) -> Result:
+    """The best checkpoint, read back from disk, on validation and test parts; also in result.json."""
+    run, best = ready.run, restore_best(folder)
     variables = nnx.state(best.model)
 
     def test(feed: Feed | None) -> dict[str, float] | None:
-        return None if feed is None else evaluate_feed(task, training.eval_step, variables, feed)
+        return None if feed is None else evaluate_feed(ready.task, training.eval_step, variables, feed)
 
     epochs = [record for record in records if "train/loss" in record]
     at_best = next(record for record in epochs if record["step"] >= best.step)
@@ -132,15 +223,15 @@ def fit(
         stop_reason=stop_reason,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(nnx.state(best.model, nnx.Param))),
         train={name.removeprefix("train/"): value for name, value in at_best.items() if name.startswith("train/")},
-        validation=test(validation_feed),
-        test=test(test_feed),
+        validation=test(ready.validation_feed),
+        test=test(ready.test_feed),
         seconds=round(time.perf_counter() - started, 1),
-        class_names=dataset.class_names,
-        image_shape=dataset.image_shape,
-        fingerprint=dataset.fingerprint,
+        class_names=ready.dataset.class_names,
+        image_shape=ready.dataset.image_shape,
+        fingerprint=ready.dataset.fingerprint,
         run_dir=str(folder),
         phases=tuple(_phase_result(number, epochs, checkpoints) for number in range(len(run.phases))),
-        headline=task.headline,
+        headline=ready.task.headline,
     )
     write_result(folder, result)
     return result

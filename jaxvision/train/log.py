@@ -52,6 +52,7 @@ class RunLog:
         *,
         total_steps: int,
         start_step: int = 0,
+        records: int = 0,
         progress: bool = True,
         started: float | None = None,
         console: Console | None = None,
@@ -60,7 +61,7 @@ class RunLog:
 
         Args:
           total_steps: optimizer steps of all phases together.
-          start_step: steps already taken, where the run is resumed.
+          start_step, records: steps already taken and lines of metrics.jsonl, where the run is resumed.
           started: `time.perf_counter()` when the run began; None: now.
           progress: print progress; a bar on a terminal, otherwise a line for each record.
           console: where to print; None: standard output.
@@ -74,7 +75,8 @@ class RunLog:
         self._wandb = _open_wandb(run, self._folder)
         self._metrics = (self._folder / "metrics.jsonl").open("a")
         self._timing = (self._folder / "timing.jsonl").open("a")
-        self._tensorboard = _open_tensorboard(self._folder) if run.log.tensorboard else None
+        self.records = records
+        self._tensorboard = _open_tensorboard(self._folder, start_step) if run.log.tensorboard else None
         self._clock = Clock(total_steps - start_step)
         self._bar = Bar(self._console, total_steps, start_step) if progress and self._console.is_terminal else None
         self._profiling = False
@@ -168,6 +170,7 @@ class RunLog:
         """Appends a line to metrics.jsonl: `phase`, `epoch`, `step`, then names like `train/loss`."""
         record = {name: _plain(value) for name, value in metrics.items()}
         _append(self._metrics, record)
+        self.records += 1
         scalars = {name: value for name, value in record.items() if value is not None and name not in ("step",)}
         if self._tensorboard:
             for name, value in scalars.items():
@@ -256,11 +259,12 @@ def _append(file: Any, record: dict[str, Value]) -> None:
     file.flush()
 
 
-def _open_tensorboard(folder: epath.Path) -> Any:
+def _open_tensorboard(folder: epath.Path, start_step: int) -> Any:
     # tensorboardX, because tensorboard's own writer imports TensorFlow wherever that is installed.
     from tensorboardX import SummaryWriter
 
-    return SummaryWriter(str(folder / "tensorboard"))
+    # What a run wrote after the step that it is resumed from is not shown.
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1 if start_step else None)
 
 
 def require_wandb(run: Run) -> None:

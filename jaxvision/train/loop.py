@@ -10,13 +10,14 @@ from flax import nnx
 
 from jaxvision.config import Phase, Run
 from jaxvision.data import Feed
-from jaxvision.errors import NonFiniteLossError
+from jaxvision.errors import NonFiniteLossError, StoppedError
 from jaxvision.train.best import BestMetric
 from jaxvision.train.checkpoint import BestCheckpoints, Saved
 from jaxvision.train.evaluate import evaluate_feed
 from jaxvision.train.freeze import scale_groups, select
 from jaxvision.train.log import RunLog
 from jaxvision.train.optimizer import LearningRate, make_optimizer
+from jaxvision.train.signals import StopSignal
 from jaxvision.train.state import TrainState, init_state
 from jaxvision.train.step import (
     Forward,
@@ -26,6 +27,7 @@ from jaxvision.train.step import (
     make_train_stretch,
 )
 from jaxvision.train.task import Task
+from jaxvision.train.training_state import Place, StoredState, TrainingStates
 from jaxvision.types import Stretch
 
 
@@ -46,8 +48,12 @@ class Training:
         log: RunLog,
         forward: Forward,
         eval_forward: Forward,
+        states: TrainingStates,
+        stop: StopSignal,
+        started: float,
     ):
         self.step = self.epochs = 0
+        self._states, self._stop, self._started, self._saved_at = states, stop, started, time.perf_counter()
         self._run, self._task, self._num_classes, self._forward = run, task, num_classes, forward
         self._train_feed, self._validation_feed = train_feed, validation_feed
         self._checkpoints, self._log = checkpoints, log
@@ -55,25 +61,37 @@ class Training:
         self._state: TrainState
         self.eval_step = make_eval_step(self._graph, task, eval_forward)
 
-    def train(self) -> str:
-        """Trains all phases. Returns why the last stopped: "completed" or "early_stop".
+    def train(self, resumed: StoredState | None = None) -> str:
+        """Trains all phases, or what is left of them. Returns why the last stopped: "completed" or "early_stop".
 
         Raises:
           NonFiniteLossError: the loss of a step or an epoch is NaN or infinite. Checkpoints saved before stay.
+          StoppedError: a signal came; the state is saved.
         """
-        stop_reason = "completed"
+        stopped = False
         for number, phase in enumerate(self._run.phases):
-            train_stretch, learning_rate = self._begin(number, phase)
-            first_step, stop_reason = self.step, "completed"
-            for epoch in range(1, phase.epochs + 1):
-                if self._train_epoch(number, epoch, train_stretch, learning_rate, first_step):
-                    stop_reason = "early_stop"
+            if resumed is not None and number < resumed.place.phase:
+                continue
+            train_stretch, learning_rate = self._begin(number, phase, resumed)
+            first_step, first_epoch, stopped = self.step, 1, False
+            if resumed is not None:
+                place, resumed = resumed.place, None
+                first_step, first_epoch, stopped = place.first_step, place.epoch, place.stopped
+            for epoch in range(first_epoch, phase.epochs + 1):
+                if stopped:
                     break
-        return stop_reason
+                stopped = self._train_epoch(number, epoch, train_stretch, learning_rate, first_step)
+                self._save_if_due(number, epoch + 1, first_step, stopped)
+        return "early_stop" if stopped else "completed"
 
-    def _begin(self, number: int, phase: Phase) -> tuple[TrainStretch, LearningRate]:
-        """Splits the model into what the phase trains and the rest, and makes its training step."""
-        if number and phase.start == "best":
+    def _begin(self, number: int, phase: Phase, resumed: StoredState | None) -> tuple[TrainStretch, LearningRate]:
+        """Splits the model into what the phase trains and the rest, and makes its training step.
+
+        resumed: where the phase goes on; of the model only the structure counts then.
+        """
+        if resumed is not None:
+            self.step, self.epochs = resumed.place.step, resumed.place.epochs
+        elif number and phase.start == "best":
             self._start = self._checkpoints.restore(number - 1, self._start)
         elif number:
             self._start = nnx.merge_state(self._state.params, self._state.rest)
@@ -85,6 +103,10 @@ class Training:
         ema = self._run.ema_decay is not None
         graph, self._state = init_state(model, optimizer, self._task, ema=ema, trained=selection, step=self.step)
         self._best = BestMetric(self._run.checkpoint, self._run.early_stop)
+        if resumed is not None:
+            self._state = self._states.load(resumed.number, self._state)
+            self._best.state = resumed.place.best
+            self._checkpoints.resume(resumed.place.checkpoints)
         self._log.new_phase(number, self._state.params, self._state.rest)
         step = make_train_step(graph, self._task, optimizer, self._run, self._num_classes, self._forward)
         return make_train_stretch(step), learning_rate
@@ -92,13 +114,16 @@ class Training:
     def _train_epoch(
         self, phase: int, epoch: int, train_stretch: TrainStretch, learning_rate: LearningRate, first_step: int
     ) -> bool:
-        """One pass over the training examples, then validation. True: stop early."""
+        """One pass over the training examples, or the rest of one, then validation. True: stop early."""
         started = time.perf_counter()
-        self._state = self._state._replace(totals=self._task.zero())
-        every, last_step = self._run.evaluation.every_steps, self.step + self._train_feed.steps_per_epoch
+        epoch_begin = first_step + (epoch - 1) * self._train_feed.steps_per_epoch
+        if self.step == epoch_begin:
+            self._state = self._state._replace(totals=self._task.zero())
+        every, last_step = self._run.evaluation.every_steps, epoch_begin + self._train_feed.steps_per_epoch
         most = steps_per_dispatch(self._run, self._train_feed)
         lengths = stretch_lengths(self.step, last_step, most, self._stops)
-        stretches = _Waiting(self._train_feed.stretches(self.epochs, lengths), self._log.is_idle)
+        rest = self._train_feed.stretches(self.epochs, lengths, start=self.step - epoch_begin)
+        stretches = _Waiting(rest, self._log.is_idle)
         for stretch in stretches:
             self._log.profile(self.step + 1)
             self._state, losses = train_stretch(self._state, stretch)
@@ -109,6 +134,7 @@ class Training:
             if every and self.step % every == 0 and self.step < last_step:
                 with self._log.not_training():
                     self._evaluate({"phase": phase, "epoch": epoch, "step": self.step})
+            self._save_if_due(phase, epoch, first_step, stopped=False)
         self.epochs += 1
         with self._log.not_training():
             metrics = _named("train", self._task.compute(self._state.totals))
@@ -127,6 +153,33 @@ class Training:
             }
         )
         return self._best.should_stop(metrics)
+
+    def _save_if_due(self, phase: int, epoch: int, first_step: int, stopped: bool) -> None:
+        """Saves the training state where it is time to, or a signal came.
+
+        Raises: StoppedError: a signal came.
+        """
+        told = self._stop.received
+        now = time.perf_counter()
+        if told is None and now - self._saved_at < 60 * self._run.checkpoint.every_minutes:
+            return
+        with self._log.not_training():
+            place = Place(
+                phase=phase,
+                epoch=epoch,
+                step=self.step,
+                epochs=self.epochs,
+                first_step=first_step,
+                stopped=stopped,
+                best=self._best.state,
+                checkpoints=self._checkpoints.kept,
+                records=self._log.records,
+                seconds=now - self._started,
+            )
+            self._states.save(place, self._state)
+        self._saved_at = time.perf_counter()
+        if told is not None:
+            raise StoppedError(told, f"stopped by {told.name} after step {self.step}; everything to go on is saved.")
 
     def _stops(self, step: int) -> bool:
         """Whether something is to be done between this step and the next."""

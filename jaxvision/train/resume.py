@@ -1,0 +1,126 @@
+"""Going on in a run folder: whether the run there is the one asked for, and what of it is kept."""
+
+import json
+import os
+from typing import Any
+
+from etils import epath
+from rich.console import Console
+
+from jaxvision.config import Run
+from jaxvision.errors import RunFolderError
+from jaxvision.outputs import write_whole
+from jaxvision.serialize import to_json
+from jaxvision.train.folder import environment, read_config, write_environment
+from jaxvision.train.training_state import StoredState, TrainingStates
+
+FREE = (
+    "log",
+    "checkpoint.every_minutes",
+    "data.path",
+    "data.cache",
+    "data.cache_mb",
+    "model.weights",
+    "model.init_from",
+)
+"""Fields that may differ when a run is resumed: what is told of it, and where files are."""
+
+COMPARED = ("python", "packages", "backend", "devices", "cpu", "xla_flags", "git")
+"""What of environment.json decides the numbers of a run beside its description."""
+
+
+def begun_run(run: Run, run_dir: str | os.PathLike[str] | None) -> epath.Path | None:
+    """The folder of a run that was begun, `run_dir` or runs/NAME; None where there is none.
+
+    Raises: RunFolderError: it is of another run.
+    """
+    folder = epath.Path("runs") / run.name if run_dir is None else epath.Path(os.fspath(run_dir))
+    if not (folder / "config.json").exists():
+        return None
+    require_same_run(folder, run)
+    return folder
+
+
+def take_up(folder: epath.Path, run: Run, fingerprint: str) -> StoredState | None:
+    """The training state to go on from, the newest that is whole, with the files of the run as they were at it; None
+    where nothing was saved yet: the run starts over. Says on the terminal what has changed since.
+
+    Raises: RunFolderError: the data has changed, or the folder was.
+    """
+    console = Console(highlight=False, soft_wrap=True, stderr=True)
+    if not (folder / "environment.json").exists():
+        write_environment(folder, run, fingerprint=fingerprint)
+    before, now = json.loads((folder / "environment.json").read_text()), environment(run, fingerprint=fingerprint)
+    require_same_data(before, fingerprint, folder)
+    with TrainingStates(folder) as states:
+        stored, damaged = states.newest()
+    for line in damaged:
+        console.print(f"warning: {line}", markup=False)
+    for line in changes(before, now):
+        console.print(f"changed since the run was begun, its numbers may differ in rounding: {line}", markup=False)
+    if stored is None:
+        start_over(folder)
+        console.print(f"{folder}: nothing was saved yet to go on from; the run starts over", markup=False)
+    else:
+        cut_records(folder, stored.place.records)
+        console.print(f"{folder}: goes on after step {stored.place.step}", markup=False)
+    return stored
+
+
+def require_same_run(folder: epath.Path, run: Run) -> None:
+    """Raises RunFolderError where the folder is of another run: a field differs that has a part in its numbers."""
+    theirs, ours = (_fields(json.loads(to_json(each))) for each in (read_config(folder), run))
+    different = [
+        f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} here"
+        for name in {**theirs, **ours}
+        if theirs.get(name) != ours.get(name) and not any(name == free or name.startswith(f"{free}.") for free in FREE)
+    ]
+    if different:
+        raise RunFolderError(
+            f"run folder {folder}: is of another run: {'; '.join(different)}. Resume the run it is of"
+            f" (jaxvision train {folder}/config.json --run-dir {folder} --resume), or give another --run-dir."
+        )
+
+
+def require_same_data(environment: dict[str, Any], fingerprint: str, folder: epath.Path) -> None:
+    """Raises RunFolderError where the data is not what the run was begun with."""
+    if environment["data_fingerprint"] != fingerprint:
+        raise RunFolderError(
+            f"run folder {folder}: the data has changed since the run was begun (its fingerprint was"
+            f" {environment['data_fingerprint'][:12]}, now {fingerprint[:12]}); a run on both would be neither. Bring"
+            " the old data back, or start a new run."
+        )
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What has changed between two environment.json that may change the numbers, a line each."""
+    old, new = (_fields({name: document.get(name) for name in COMPARED}) for document in (before, now))
+    return [f"{name}: {old.get(name)} -> {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)]
+
+
+def cut_records(folder: epath.Path, records: int) -> None:
+    """Leaves the first so many lines of metrics.jsonl: those after them will be written again."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    if len(lines) < records:
+        raise RunFolderError(f"{path}: has {len(lines)} lines, and {records} when the run was stopped: it was changed.")
+    write_whole(path, b"".join(lines[:records]))
+
+
+def start_over(folder: epath.Path) -> None:
+    """Removes what a run left that was stopped before it saved anything to go on from."""
+    for name in ("checkpoints", "training", "tensorboard"):
+        if (folder / name).exists():
+            (folder / name).rmtree()
+    for name in ("metrics.jsonl", "timing.jsonl", "curves.png"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _fields(document: Any, path: str = "") -> dict[str, Any]:
+    """Every value below nested objects, by its dotted path."""
+    if not isinstance(document, dict):
+        return {path: document}
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        found |= _fields(value, f"{path}.{name}" if path else name)
+    return found

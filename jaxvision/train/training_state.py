@@ -1,0 +1,159 @@
+"""What it takes to go on with a run as if it had never stopped, on disk."""
+
+import dataclasses
+import os
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+
+from jaxvision.errors import RunFolderError
+from jaxvision.train.checkpoint import Saved
+from jaxvision.train.manifest import faults, write_manifest
+from jaxvision.train.state import TrainState
+
+KEPT = 2
+"""The newest and the one before it, for when the newest is damaged."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a run stands. phase: which is going on. epoch: the one of the phase that is going on or comes next, from 1.
+    step, epochs: done in the whole run. first_step: steps before the phase. stopped: the phase ended early. best: the
+    state of its `BestMetric`. checkpoints: the best ones so far. records: lines in metrics.jsonl. seconds: spent.
+    """
+
+    phase: int
+    epoch: int
+    step: int
+    epochs: int
+    first_step: int
+    stopped: bool
+    best: tuple[float, float, int]
+    checkpoints: tuple[Saved, ...]
+    records: int
+    seconds: float
+
+
+class StoredState(NamedTuple):
+    """A training state on disk: its number among those of the run, and the place it was taken at."""
+
+    number: int
+    place: Place
+
+
+class TrainingStates:
+    """Keeps the newest training states of a run in RUN/training, each checked by a manifest when it is read.
+
+    Raises: RunFolderError: a state cannot be written (disk full); those written before stay.
+    """
+
+    def __init__(self, run_dir: str | os.PathLike[str]):
+        self._folder = epath.Path(os.fspath(run_dir)).resolve() / "training"
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def save(self, place: Place, state: TrainState) -> None:
+        """Writes a state, whole, before an older one goes."""
+        names, leaves = _named_leaves(state)
+        document = {
+            "place": dataclasses.asdict(place) | {"checkpoints": [saved._asdict() for saved in place.checkpoints]},
+            "leaves": [[name, str(leaf.dtype), list(leaf.shape)] for name, leaf in zip(names, leaves, strict=True)],
+        }
+        number = 1 + max(self._manager.all_steps(), default=0)
+        arrays = ocp.args.StandardSave({f"{index:05d}": leaf for index, leaf in enumerate(leaves)})
+        try:
+            self._manager.save(number, args=ocp.args.Composite(state=arrays, place=ocp.args.JsonSave(document)))
+            self._manager.wait_until_finished()
+            write_manifest(self._folder / str(number))
+        except (OSError, ValueError) as error:
+            raise RunFolderError(
+                f"{self._folder}: the training state cannot be written. Received: {error}. The states and checkpoints"
+                " written before stay; make room, and go on with --resume."
+            ) from error
+
+    def remove(self) -> None:
+        """All of them: of a run that is done there is nothing to resume."""
+        self._folder.rmtree()
+
+    def newest(self) -> tuple[StoredState | None, list[str]]:
+        """The newest state that is as it was written, or None; and what is wrong with newer ones, which are set aside
+        as damaged-N."""
+        said: list[str] = []
+        for number in sorted(self._manager.all_steps(), reverse=True):
+            folder = self._folder / str(number)
+            wrong = faults(folder)
+            if not wrong:
+                return StoredState(number, self._place(number)), said
+            aside = self._set_aside(folder)
+            said.append(f"{folder}: damaged ({'; '.join(wrong[:3])}); set aside as {aside.name}")
+        return None, said
+
+    def load(self, number: int, like: TrainState) -> TrainState:
+        """A state, bit for bit, in the structure of `like`.
+
+        Raises: RunFolderError: it is of another model or optimizer.
+        """
+        names, leaves = _named_leaves(like)
+        ours = [[name, str(leaf.dtype), list(leaf.shape)] for name, leaf in zip(names, leaves, strict=True)]
+        theirs = self._document(number)["leaves"]
+        different = [f"{a} beside {b}" for a, b in zip(theirs, ours, strict=False) if a != b]
+        if different or len(ours) != len(theirs):
+            raise RunFolderError(
+                f"{self._folder}/{number}: of another model, optimizer or version of the code:"
+                f" {len(theirs)} arrays, here {len(ours)}. {'; '.join(different[:3])}"
+            )
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        template = {
+            f"{index:05d}": jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
+            for index, leaf in enumerate(leaves)
+        }
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+        restored = self._manager.restore(number, args=args).state
+        values = [restored[name] for name in template]
+        _, structure = jax.tree.flatten(like)
+        return jax.tree.unflatten(structure, list(map(_as_key, values, jax.tree.leaves(like))))
+
+    def _place(self, number: int) -> Place:
+        values = self._document(number)["place"]
+        checkpoints = tuple(Saved(**saved) for saved in values.pop("checkpoints"))
+        return Place(**{**values, "best": tuple(values["best"]), "checkpoints": checkpoints})
+
+    def _document(self, number: int) -> dict[str, Any]:
+        return self._manager.restore(number, args=ocp.args.Composite(place=ocp.args.JsonRestore())).place
+
+    def _set_aside(self, folder: epath.Path) -> epath.Path:
+        aside = folder.parent / f"damaged-{folder.name}"
+        if aside.exists():
+            aside.rmtree()
+        folder.rename(aside)
+        self._manager.reload()
+        return aside
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+
+def _named_leaves(state: TrainState) -> tuple[list[str], list[jax.Array]]:
+    """Path and value of every array of a state; of random keys the numbers in them."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return [jax.tree_util.keystr(path) for path, _ in leaves], [_data(leaf) for _, leaf in leaves]
+
+
+def _data(leaf: jax.Array) -> jax.Array:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _as_key(data: jax.Array, like: jax.Array) -> jax.Array:
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like)) if _is_key(like) else data
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

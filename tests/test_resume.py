@@ -1,0 +1,343 @@
+"""A run stopped anywhere ends as if it had never stopped: the same parameters, the same metrics.jsonl, bit for bit."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import jaxvision as jv
+from jaxvision.cli import main
+from jaxvision.errors import RunFolderError, StoppedError
+from jaxvision.models.classifier import Classifier
+from jaxvision.nn import BatchNorm, Chain, Conv, Dense, Dropout, Flatten, Rescaling
+from jaxvision.train.checkpoint import Saved
+from jaxvision.train.lock import RunLock
+from jaxvision.train.log import RunLog
+from jaxvision.train.state import TrainState
+from jaxvision.train.training_state import Place, StoredState, TrainingStates
+
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
+
+class Small(Classifier):
+    """All that has a state of its own: BatchNorm's statistics, dropout's draws."""
+
+    def __init__(self, input_shape, num_classes, *, dtype, rngs):
+        base = Chain(conv=Conv(1, 4, strides=2, rngs=rngs), norm=BatchNorm(4))
+        head = Chain(flatten=Flatten(), dropout=Dropout(0.5), logits=Dense(4 * 6 * 6, num_classes, rngs=rngs))
+        super().__init__(preprocessing=Rescaling(), base=base, head=head)
+
+
+RNG = np.random.default_rng(0)
+DATA = {
+    name: (RNG.integers(0, 256, (count, 14, 14, 1)).astype(np.uint8), RNG.integers(0, 3, count).astype(np.int32))
+    for name, count in (("train", 60), ("validation", 20), ("test", 20))
+}
+RUN = jv.Run(
+    name="small",
+    data=jv.Data(batch_size=16, image_size=None),
+    model=jv.Model(f"{__name__}:Small"),
+    augment=jv.Augment(flip="horizontal", rotation=0.1),
+    phases=(
+        jv.Phase(epochs=2, optimizer=jv.Optimizer("adam", learning_rate=0.01)),
+        jv.Phase(
+            epochs=4, optimizer=jv.Optimizer("sgd", momentum=0.9, learning_rate=0.05), schedule=jv.Schedule("cosine")
+        ),
+    ),
+    evaluation=jv.Evaluation(every_steps=3),
+    early_stop=jv.EarlyStop(patience=2),
+    ema_decay=0.9,
+    accumulate=2,
+    log=jv.Log(tensorboard=False),
+)
+"""4 steps an epoch; the second phase starts from the best checkpoint of the first, and stops early."""
+
+
+def fit(folder: Path, run: jv.Run = RUN, **options):
+    return jv.fit(run, run_dir=folder, data=DATA, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The run, never stopped."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    result = fit(folder)
+    assert result.stop_reason == "early_stop"
+    assert 4 < result.epochs < 6
+    return folder
+
+
+def stop_after(monkeypatch, step: int, number=signal.SIGTERM) -> None:
+    """The signal comes while this step (counted in the process) is done."""
+    done, count = 0, RunLog.step
+
+    def counting(self, *args, **kwargs):
+        nonlocal done
+        done += 1
+        if done == step:
+            signal.raise_signal(number)
+        return count(self, *args, **kwargs)
+
+    monkeypatch.setattr(RunLog, "step", counting)
+
+
+def assert_same(one: Path, other: Path) -> None:
+    assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
+    ours, theirs = (jv.restore_best(folder) for folder in (one, other))
+    assert (ours.step, ours.phase) == (theirs.step, theirs.phase)
+    for a, b in zip(*(jax.tree.leaves(nnx.state(run.model)) for run in (ours, theirs)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    a, b = ({**json.loads((folder / "result.json").read_text()), "seconds": 0} for folder in (one, other))
+    assert a == b
+
+
+@pytest.mark.parametrize(
+    "stops",
+    [
+        (1,),  # within the first epoch
+        (4,),  # with an epoch's last step, before its evaluation
+        (3, 1, 1),  # with an evaluation between two epochs' ends; and again, and again
+        (8,),  # with the last step of a phase
+        (10, 5),  # within the second phase; and a later epoch of it
+    ],
+    ids=str,
+)
+def test_a_run_stopped_anywhere_ends_as_if_it_had_not(stops, whole, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    for stop in stops:
+        with monkeypatch.context() as patch:
+            stop_after(patch, stop)
+            with pytest.raises(StoppedError, match="stopped by SIGTERM after step") as stopped:
+                fit(folder, resume=True)
+        assert f'run_dir="{folder}", data=..., resume=True' in str(stopped.value)
+        assert not (folder / "result.json").exists()
+    fit(folder, resume=True)
+    assert_same(folder, whole)
+
+
+def test_a_run_killed_between_saves_goes_on_from_the_last(whole, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    saved, save = 0, TrainingStates.save
+
+    def killed(self, place, state):
+        nonlocal saved
+        saved += 1
+        if saved == 7:
+            raise MemoryError("as if killed")
+        save(self, place, state)
+
+    monkeypatch.setattr(TrainingStates, "save", killed)
+    # Every step is saved, and those steps' evaluations and best checkpoints are done again.
+    eager = replace(RUN, checkpoint=jv.Checkpoint(every_minutes=0.0))
+    with pytest.raises(MemoryError):
+        fit(folder, eager)
+    records = (folder / "metrics.jsonl").read_bytes()
+    assert fit(folder, RUN, resume=True).seconds > 0
+    assert (folder / "metrics.jsonl").read_bytes().startswith(records)
+    assert_same(folder, whole)
+
+
+def test_a_damaged_state_is_set_aside_and_the_one_before_it_used(whole, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    stop_after(monkeypatch, 6)
+    with pytest.raises(StoppedError):
+        fit(folder, replace(RUN, checkpoint=jv.Checkpoint(every_minutes=0.0)))
+    monkeypatch.undo()
+    newest = max((step for step in (folder / "training").iterdir()), key=lambda step: int(step.name))
+    flip_a_bit(newest)
+    fit(folder, resume=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{newest}: damaged (" in said
+    assert f": changed); set aside as damaged-{newest.name}" in said
+    assert "goes on after step 5" in said
+    assert_same(folder, whole)
+
+
+def flip_a_bit(folder: Path) -> Path:
+    """In the middle of the largest file."""
+    largest = max((file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    return largest
+
+
+PLACE = Place(
+    phase=1, epoch=2, step=7, epochs=3, first_step=4, stopped=False, best=(-math.inf, -0.25, 3),
+    checkpoints=(Saved(0, 0.5, 4), Saved(1, None, 6)), records=5, seconds=1.5,
+)  # fmt: skip
+
+
+def tiny_state(value: float, width: int = 300) -> TrainState:
+    params = nnx.State({"kernel": nnx.Param(jnp.full((width,), value)), "key": nnx.RngKey(jax.random.key(3))})
+    return TrainState(jnp.asarray(7), params, nnx.State({}), (jnp.ones(2, jnp.bfloat16),), None, ())
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "missing", "empty folder", "no manifest", "stray file"])
+def test_states_are_checked_file_by_file(damage, tmp_path):
+    with TrainingStates(tmp_path) as states:
+        states.save(PLACE, tiny_state(1.0))
+        states.save(replace(PLACE, step=9), tiny_state(2.0))
+    newest = tmp_path / "training" / "2"
+    file = next(file for file in (newest / "state" / "d").iterdir())
+    if damage == "flipped":
+        flip_a_bit(newest)
+    elif damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-7])
+    elif damage == "missing":
+        file.unlink()
+    elif damage == "empty folder":
+        (newest.parent / "3").mkdir()
+    elif damage == "no manifest":
+        (newest / "MANIFEST.json").unlink()
+    else:
+        (newest / "extra").write_text("of another run")
+    with TrainingStates(tmp_path) as states:
+        stored, said = states.newest()
+        assert len(said) == 1
+        aside = 3 if damage == "empty folder" else 2
+        assert f"training/{aside}: damaged (" in said[0]
+        assert (newest.parent / f"damaged-{aside}").is_dir()
+        whole = 2 if damage == "empty folder" else 1
+        assert stored == StoredState(whole, replace(PLACE, step=9) if whole == 2 else PLACE)
+        loaded = states.load(whole, tiny_state(0.0))
+        for a, b in zip(*map(jax.tree.leaves, (loaded, tiny_state(float(whole)))), strict=True):
+            assert a.dtype == b.dtype
+            assert (a == b).all()
+        with pytest.raises(RunFolderError, match=r"of another model, optimizer or version of the code"):
+            states.load(whole, tiny_state(0.0, width=301))
+        states.save(PLACE, tiny_state(4.0))
+        assert states.newest()[0].number > whole
+
+
+def test_a_damaged_best_checkpoint_is_not_used(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    best = tmp_path / "run" / "checkpoints" / str(jv.read_result(whole).best_step)
+    changed = flip_a_bit(best)
+    with pytest.raises(RunFolderError, match=f"{best}: damaged: {changed.relative_to(best)}: changed"):
+        jv.restore_best(tmp_path / "run")
+    shutil.rmtree(best)
+    assert jv.restore_best(tmp_path / "run").phase != jv.restore_best(whole).phase
+
+
+def test_a_finished_run_is_not_run_again(whole, monkeypatch):
+    monkeypatch.setattr("jaxvision.train.fit.open_dataset", None)  # not even the data is opened
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
+    assert fit(whole, resume=True).test == jv.read_result(whole).test
+    assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
+
+
+def test_what_was_stopped_before_anything_was_saved_starts_over(whole, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+
+    def out_of_memory(self, *args, **kwargs):
+        if len((folder / "metrics.jsonl").read_text().splitlines()) == 2:
+            raise MemoryError
+        return count(self, *args, **kwargs)
+
+    count = RunLog.step
+    with monkeypatch.context() as patch:
+        patch.setattr(RunLog, "step", out_of_memory)
+        with pytest.raises(MemoryError):
+            fit(folder)
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+    fit(folder, resume=True)
+    assert "nothing was saved yet" in capsys.readouterr().err
+    assert_same(folder, whole)
+
+
+def test_a_run_is_resumed_as_what_it_is(whole, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(StoppedError):
+            fit(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    other = replace(RUN, seed=7, phases=(replace(RUN.phases[0], epochs=3), RUN.phases[1]))
+    with pytest.raises(RunFolderError, match=r"is of another run: .*seed 0 there, 7 here"):
+        fit(folder, other, resume=True)
+    images, labels = DATA["train"]
+    with pytest.raises(RunFolderError, match="the data has changed since the run was begun"):
+        jv.fit(RUN, run_dir=folder, data={**DATA, "train": (images[::-1], labels)}, progress=False, resume=True)
+    with (
+        RunLock(folder),
+        pytest.raises(RunFolderError, match=rf"another process is at work in it \(number {os.getpid()}\)"),
+    ):
+        fit(folder, resume=True)
+    with pytest.raises(RunFolderError, match="already there and not empty"):
+        fit(folder)
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert after == {path: content for path, content in before.items() if path.name != ".lock"}
+    fit(folder, replace(RUN, log=jv.Log(tensorboard=True)), resume=True)  # what is told of it may change
+    assert_same(folder, whole)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_command_line_says_how_to_go_on(number, code, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--data.limit-train", "64", "--data.limit-validation", "32", "--epochs", "2", "--run-dir", "run"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1, number)
+        assert main(["train", "digits", *flags, "--resume"]) == code
+    said = capsys.readouterr().err
+    assert f"stopped by {number.name} after step 1" in said
+    command = said[said.index("jaxvision train") :].split()
+    assert command[1:] == ["train", "run/config.json", "--run-dir", "run", "--resume"]
+    assert main(command[1:]) == 0
+    assert "goes on after step 1" in capsys.readouterr().err
+    assert jv.read_result("run").epochs == 2
+    # Signals do again what they did before.
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_second_signal_stops_at_once(tmp_path, monkeypatch):
+    stop_after(monkeypatch, 1, signal.SIGINT)
+    monkeypatch.setattr(TrainingStates, "save", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        fit(tmp_path / "run")
+    assert not isinstance(stopped.value, StoppedError)
+
+
+@pytest.mark.slow
+def test_a_process_killed_again_and_again_ends_the_same(tmp_path):
+    """SIGKILL at moments of its own choosing, in saves too, until the run is done."""
+    command = [sys.executable, "-m", "jaxvision", "train", "digits", "--epochs", "3", "--checkpoint.every-minutes", "0"]
+    environment = {**os.environ, "JAXVISION_CACHE": str(tmp_path / "cache")}
+
+    def run(folder: str, *flags: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [*command, "--run-dir", folder, *flags], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
+        )
+
+    assert run("whole").wait(300) == 0
+    rng, kills = np.random.default_rng(0), 0
+    while kills < 6:
+        process = run("killed", "--resume")
+        states = tmp_path / "killed" / "training"
+        first = {path.name for path in states.iterdir()} if states.exists() else set()
+        started = time.monotonic()
+        while process.poll() is None and time.monotonic() - started < 200:
+            if states.exists() and {path.name for path in states.iterdir()} - first:
+                time.sleep(rng.uniform(0, 1.5))
+                break
+            time.sleep(0.01)
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait(60)
+        kills += 1
+    assert kills >= 2
+    assert run("killed", "--resume").wait(300) == 0
+    assert_same(tmp_path / "killed", tmp_path / "whole")
