@@ -314,7 +314,8 @@ def test_a_second_signal_stops_at_once(tmp_path, monkeypatch):
 def test_a_process_killed_again_and_again_ends_the_same(tmp_path):
     """SIGKILL at moments of its own choosing, in saves too, until the run is done."""
     command = [sys.executable, "-m", "jaxvision", "train", "digits", "--epochs", "3", "--checkpoint.every-minutes", "0"]
-    environment = {**os.environ, "JAXVISION_CACHE": str(tmp_path / "cache")}
+    here = str(Path(__file__).parents[1])
+    environment = {**os.environ, "JAXVISION_CACHE": str(tmp_path / "cache"), "PYTHONPATH": here}
 
     def run(folder: str, *flags: str) -> subprocess.Popen:
         return subprocess.Popen(
