@@ -19,6 +19,7 @@ from flax import nnx
 
 import jaxvision as jv
 from jaxvision.cli import main
+from jaxvision.data.feed import ResidentFeed
 from jaxvision.errors import RunFolderError, StoppedError
 from jaxvision.models.classifier import Classifier
 from jaxvision.nn import BatchNorm, Chain, Conv, Dense, Dropout, Flatten, Rescaling
@@ -93,6 +94,21 @@ def stop_after(monkeypatch, step: int, number=signal.SIGTERM) -> None:
     monkeypatch.setattr(RunLog, "step", counting)
 
 
+def stop_in_evaluation(monkeypatch, batch: int) -> None:
+    """The signal comes before this batch (counted in the process) of the validation part."""
+    seen, batches = 0, ResidentFeed.batches
+
+    def counting(self, epoch, start=0):
+        nonlocal seen
+        for each in batches(self, epoch, start):
+            seen += 1
+            if seen == batch:
+                signal.raise_signal(signal.SIGTERM)
+            yield each
+
+    monkeypatch.setattr(ResidentFeed, "batches", counting)
+
+
 def assert_same(one: Path, other: Path) -> None:
     assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
     ours, theirs = (jv.restore_best(folder) for folder in (one, other))
@@ -123,6 +139,18 @@ def test_a_run_stopped_anywhere_ends_as_if_it_had_not(stops, whole, tmp_path, mo
                 fit(folder, resume=True)
         assert f'run_dir="{folder}", data=..., resume=True' in str(stopped.value)
         assert not (folder / "result.json").exists()
+    fit(folder, resume=True)
+    assert_same(folder, whole)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 7])
+def test_an_evaluation_is_not_waited_for(batch, whole, tmp_path, monkeypatch):
+    folder = tmp_path / "run"  # two batches an evaluation: between two epochs' ends, at an epoch's end, and later ones
+    with monkeypatch.context() as patch:
+        stop_in_evaluation(patch, batch)
+        with pytest.raises(StoppedError, match=f"after step {(3, 4, 8)[batch // 3]};"):
+            fit(folder)
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == (batch - 1) // 2
     fit(folder, resume=True)
     assert_same(folder, whole)
 
@@ -166,8 +194,8 @@ def test_a_damaged_state_is_set_aside_and_the_one_before_it_used(whole, tmp_path
 
 
 def flip_a_bit(folder: Path) -> Path:
-    """In the middle of the largest file."""
-    largest = max((file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+    """In the middle of the largest file of arrays."""
+    largest = max(folder.glob("*/d/*"), key=lambda file: file.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
@@ -175,7 +203,7 @@ def flip_a_bit(folder: Path) -> Path:
 
 
 PLACE = Place(
-    phase=1, epoch=2, step=7, epochs=3, first_step=4, stopped=False, best=(-math.inf, -0.25, 3),
+    phase=1, epoch=2, step=7, epochs=3, first_step=4, stopped=False, evaluating=True, best=(-math.inf, -0.25, 3),
     checkpoints=(Saved(0, 0.5, 4), Saved(1, None, 6)), records=5, seconds=1.5,
 )  # fmt: skip
 

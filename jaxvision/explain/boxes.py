@@ -49,7 +49,5 @@ def boxes_table(document: Mapping[str, Any]) -> str:
     means = {method: sum(shares) / len(shares) for method, shares in document["methods"].items()}
     boxes = [picture["box"] for picture in document["pictures"]]
     rows = [f"| `{method}` | {mean:.1%} |" for method, mean in sorted(means.items(), key=lambda item: -item[1])]
-    rows.append(
-        f"| the share of the picture that the box is: chance | {sum(boxes) / len(boxes):.1%} |"
-    )
+    rows.append(f"| the share of the picture that the box is: chance | {sum(boxes) / len(boxes):.1%} |")
     return "\n".join([f"| mean of {len(boxes)} pictures | heat inside the box |", "|---|---|", *rows]) + "\n"

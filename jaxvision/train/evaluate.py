@@ -1,8 +1,9 @@
 """Loss and metrics of a model over one part of the data: every example once."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 from flax import nnx
@@ -13,9 +14,17 @@ from jaxvision.errors import ConfigError, DataError
 from jaxvision.train.checkpoint import ModelCard, RestoredRun, restore_best
 from jaxvision.train.step import EvalStep, make_eval_step
 from jaxvision.train.task import TARGETS, Task, make_task
+from jaxvision.types import Batch
 
 
-def evaluate_feed(task: Task, eval_step: EvalStep, variables: nnx.State, feed: Feed) -> dict[str, float]:
+class Batches(Protocol):
+    """What a `Feed` has of it."""
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """All batches, in order."""
+
+
+def evaluate_feed(task: Task, eval_step: EvalStep, variables: nnx.State, feed: Batches) -> dict[str, float]:
     """The task's metrics, {"loss": ..., ...}, over all of the feed's examples."""
     # Where the variables are from the start: sums that move after the first batch would cost a second compilation.
     totals = jax.device_put(task.zero(), jax.tree.leaves(variables)[0].sharding)

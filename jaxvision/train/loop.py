@@ -28,7 +28,7 @@ from jaxvision.train.step import (
 )
 from jaxvision.train.task import Task
 from jaxvision.train.training_state import Place, StoredState, TrainingStates
-from jaxvision.types import Stretch
+from jaxvision.types import Batch, Stretch
 
 
 class Training:
@@ -73,15 +73,20 @@ class Training:
             if resumed is not None and number < resumed.place.phase:
                 continue
             train_stretch, learning_rate = self._begin(number, phase, resumed)
-            first_step, first_epoch, stopped = self.step, 1, False
+            first_step, first_epoch, stopped, evaluating = self.step, 1, False, False
             if resumed is not None:
                 place, resumed = resumed.place, None
-                first_step, first_epoch, stopped = place.first_step, place.epoch, place.stopped
+                first_step, first_epoch = place.first_step, place.epoch
+                stopped, evaluating = place.stopped, place.evaluating
             for epoch in range(first_epoch, phase.epochs + 1):
                 if stopped:
                     break
-                stopped = self._train_epoch(number, epoch, train_stretch, learning_rate, first_step)
-                self._save_if_due(number, epoch + 1, first_step, stopped)
+                try:
+                    stopped = self._train_epoch(number, epoch, train_stretch, learning_rate, first_step, evaluating)
+                except _ToldInEvaluationError:
+                    self._save_if_due(number, epoch, first_step, evaluating=True)
+                self._save_if_due(number, epoch + 1, first_step, stopped=stopped)
+                evaluating = False
         return "early_stop" if stopped else "completed"
 
     def _begin(self, number: int, phase: Phase, resumed: StoredState | None) -> tuple[TrainStretch, LearningRate]:
@@ -112,14 +117,26 @@ class Training:
         return make_train_stretch(step), learning_rate
 
     def _train_epoch(
-        self, phase: int, epoch: int, train_stretch: TrainStretch, learning_rate: LearningRate, first_step: int
+        self,
+        phase: int,
+        epoch: int,
+        train_stretch: TrainStretch,
+        learning_rate: LearningRate,
+        first_step: int,
+        evaluating: bool,
     ) -> bool:
-        """One pass over the training examples, or the rest of one, then validation. True: stop early."""
+        """One pass over the training examples, or the rest of one, then validation. True: stop early.
+
+        evaluating: the run was stopped in an evaluation, which is done first.
+        """
         started = time.perf_counter()
         epoch_begin = first_step + (epoch - 1) * self._train_feed.steps_per_epoch
         if self.step == epoch_begin:
             self._state = self._state._replace(totals=self._task.zero())
         every, last_step = self._run.evaluation.every_steps, epoch_begin + self._train_feed.steps_per_epoch
+        place = {"phase": phase, "epoch": epoch}
+        if evaluating and self.step < last_step:
+            self._evaluate({**place, "step": self.step})
         most = steps_per_dispatch(self._run, self._train_feed)
         lengths = stretch_lengths(self.step, last_step, most, self._stops)
         rest = self._train_feed.stretches(self.epochs, lengths, start=self.step - epoch_begin)
@@ -133,19 +150,19 @@ class Training:
                 raise self._not_finite("the training loss", seen, phase, epoch)
             if every and self.step % every == 0 and self.step < last_step:
                 with self._log.not_training():
-                    self._evaluate({"phase": phase, "epoch": epoch, "step": self.step})
-            self._save_if_due(phase, epoch, first_step, stopped=False)
-        self.epochs += 1
+                    self._evaluate({**place, "step": self.step})
+            self._save_if_due(phase, epoch, first_step)
         with self._log.not_training():
             metrics = _named("train", self._task.compute(self._state.totals))
             rate = float(learning_rate(self.step - 1 - first_step))
-            place = {"phase": phase, "epoch": epoch, "step": self.step}
-            metrics = self._evaluate({**place, **metrics, "learning_rate": rate})
+            metrics = self._evaluate({**place, "step": self.step, **metrics, "learning_rate": rate})
+        self.epochs += 1
         images_per_second = self._log.images_per_second
         seconds = time.perf_counter() - started
         self._log.timing(
             {
                 **place,
+                "step": self.step,
                 "seconds": seconds,
                 "images_per_second": images_per_second,
                 "data_wait_share": stretches.seconds / seconds,
@@ -154,7 +171,9 @@ class Training:
         )
         return self._best.should_stop(metrics)
 
-    def _save_if_due(self, phase: int, epoch: int, first_step: int, stopped: bool) -> None:
+    def _save_if_due(
+        self, phase: int, epoch: int, first_step: int, *, stopped: bool = False, evaluating: bool = False
+    ) -> None:
         """Saves the training state where it is time to, or a signal came.
 
         Raises: StoppedError: a signal came.
@@ -171,6 +190,7 @@ class Training:
                 epochs=self.epochs,
                 first_step=first_step,
                 stopped=stopped,
+                evaluating=evaluating,
                 best=self._best.state,
                 checkpoints=self._checkpoints.kept,
                 records=self._log.records,
@@ -193,9 +213,11 @@ class Training:
 
         Raises:
           NonFiniteLossError: a metric or a parameter is not finite; this model is not kept.
+          _ToldInEvaluationError: a signal came before it was done; nothing has changed.
         """
         if self._validation_feed is not None:
-            values = evaluate_feed(self._task, self.eval_step, self._state.variables, self._validation_feed)
+            feed = _Heeding(self._validation_feed, self._stop)
+            values = evaluate_feed(self._task, self.eval_step, self._state.variables, feed)
             record = {**record, **_named("validation", values)}
         self._log.record(record)
         # The last update may have thrown the weights to infinity after a loss that was finite.
@@ -252,6 +274,23 @@ class _Waiting(Iterator[Stretch]):
         finally:
             if self._is_idle():
                 self.seconds += time.perf_counter() - started
+
+
+class _ToldInEvaluationError(Exception):
+    """A signal came during an evaluation."""
+
+
+class _Heeding:
+    """A feed whose batches end with an exception where a signal came."""
+
+    def __init__(self, feed: Feed, stop: StopSignal):
+        self._feed, self._stop = feed, stop
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        for batch in self._feed.batches(epoch):
+            if self._stop.received is not None:
+                raise _ToldInEvaluationError
+            yield batch
 
 
 def _named(part: str, metrics: dict[str, float]) -> dict[str, float]:

@@ -12,15 +12,15 @@ NAME = "MANIFEST.json"
 
 
 def write_manifest(folder: epath.Path) -> None:
-    """Writes MANIFEST.json, size and SHA-256 of every file in a folder; the folder is whole once it is there."""
-    files = {path: {"bytes": len(content), "sha256": _digest(content)} for path, content in _contents(folder)}
-    write_whole(folder / NAME, json.dumps({"files": files}, indent=1).encode())
+    """Writes MANIFEST.json, the SHA-256 of every file in a folder; the folder is whole once it is there."""
+    files = {path: _digest(content) for path, content in _contents(folder)}
+    write_whole(folder / NAME, json.dumps({"sha256": files}, indent=1).encode())
 
 
 def faults(folder: epath.Path) -> list[str]:
     """What is wrong with a folder, a line each: files missing, changed or foreign. Empty: it is as it was written."""
     try:
-        listed = json.loads((folder / NAME).read_text())["files"]
+        listed = json.loads((folder / NAME).read_text())["sha256"]
     except FileNotFoundError:
         return [f"{NAME}: missing; the folder was not written to its end"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -32,7 +32,7 @@ def faults(folder: epath.Path) -> list[str]:
     except OSError as error:
         return [f"{error.filename}: cannot be read ({error.strerror})"]
     wrong = [f"{path}: missing" for path in listed if path not in found]
-    wrong += [f"{path}: changed" for path in listed if path in found and found[path] != listed[path]["sha256"]]
+    wrong += [f"{path}: changed" for path in listed if path in found and found[path] != listed[path]]
     return wrong + [f"{path}: not of this checkpoint" for path in found if path not in listed]
 
 

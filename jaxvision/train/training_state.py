@@ -21,8 +21,9 @@ KEPT = 2
 @dataclasses.dataclass(frozen=True)
 class Place:
     """Where a run stands. phase: which is going on. epoch: the one of the phase that is going on or comes next, from 1.
-    step, epochs: done in the whole run. first_step: steps before the phase. stopped: the phase ended early. best: the
-    state of its `BestMetric`. checkpoints: the best ones so far. records: lines in metrics.jsonl. seconds: spent.
+    step, epochs: done in the whole run. first_step: steps before the phase. stopped: the phase ended early. evaluating:
+    an evaluation was going on. best: the state of its `BestMetric`. checkpoints: the best ones so far. records: lines
+    in metrics.jsonl. seconds: spent.
     """
 
     phase: int
@@ -31,6 +32,7 @@ class Place:
     epochs: int
     first_step: int
     stopped: bool
+    evaluating: bool
     best: tuple[float, float, int]
     checkpoints: tuple[Saved, ...]
     records: int
