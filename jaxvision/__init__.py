@@ -28,7 +28,14 @@ from jaxvision.config import (
     Run,
     Schedule,
 )
-from jaxvision.errors import ConfigError, DataError, NonFiniteLossError, RunFolderError, UserError
+from jaxvision.errors import (
+    ConfigError,
+    DataError,
+    NonFiniteLossError,
+    RunFolderError,
+    StoppedError,
+    UserError,
+)
 from jaxvision.experiments import list_experiments, load_run
 from jaxvision.serialize import from_json, to_json
 
@@ -82,6 +89,7 @@ __all__ = [
     "Run",
     "RunFolderError",
     "Schedule",
+    "StoppedError",
     "UserError",
     "create_model",
     "evaluate",

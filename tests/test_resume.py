@@ -122,7 +122,6 @@ def assert_same(one: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     "stops",
     [
-        (1,),  # within the first epoch
         (4,),  # with an epoch's last step, before its evaluation
         (3, 1, 1),  # with an evaluation between two epochs' ends; and again, and again
         (8,),  # with the last step of a phase
@@ -312,19 +311,19 @@ def test_a_run_is_resumed_as_what_it_is(whole, tmp_path, monkeypatch):
     assert_same(folder, whole)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_the_command_line_says_how_to_go_on(number, code, tmp_path, monkeypatch, capsys):
+def test_the_command_line_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     flags = ["--data.limit-train", "64", "--data.limit-validation", "32", "--epochs", "2", "--run-dir", "run"]
-    with monkeypatch.context() as patch:
-        stop_after(patch, 1, number)
-        assert main(["train", "digits", *flags, "--resume"]) == code
-    said = capsys.readouterr().err
-    assert f"stopped by {number.name} after step 1" in said
+    for number, code, step in ((signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 2)):
+        with monkeypatch.context() as patch:
+            stop_after(patch, 1, number)
+            assert main(["train", "digits", *flags, "--resume"]) == code
+        said = capsys.readouterr().err
+        assert f"stopped by {number.name} after step {step}" in said
     command = said[said.index("jaxvision train") :].split()
     assert command[1:] == ["train", "run/config.json", "--run-dir", "run", "--resume"]
     assert main(command[1:]) == 0
-    assert "goes on after step 1" in capsys.readouterr().err
+    assert "goes on after step 2" in capsys.readouterr().err
     assert jv.read_result("run").epochs == 2
     # Signals do again what they did before.
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
