@@ -1,6 +1,7 @@
 """Files written: whole or not at all, and by commands never over what is there."""
 
 import itertools
+import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,14 @@ def require_absent(path: Path) -> None:
     """ConfigError where there is something at `path`: nothing is written over."""
     if path.exists() or path.is_symlink():
         raise ConfigError(f"{path}: already there; nothing is written over. Give another file to write, or remove it.")
+
+
+def require_writable(folder: Path) -> None:
+    """ConfigError where no file can be written to this folder, which need not be there yet: said before the work."""
+    there = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        what = "no folder" if not there.is_dir() else "not to be written to"
+        raise ConfigError(f"{folder}: cannot be written. Received: {there} is {what}.")
 
 
 def free_folder(name: str) -> Path:

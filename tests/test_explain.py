@@ -19,6 +19,7 @@ from jaxvision.explain.saliency import integrated_gradients, saliency
 from jaxvision.explain.scorecam import scorecam
 from jaxvision.models import abstract_model, create_model, model_names
 from jaxvision.models.registry import BOOK_INPUTS
+from jaxvision.nn import Conv
 
 
 class Relu(nnx.Module):
@@ -179,8 +180,8 @@ def test_looking_leaves_a_model_as_it_was():
     images = pictures((5, 32, 32, 3))
     before, state = model(images), jax.tree.leaves(nnx.state(model))
     found = activations(model, images, batch_size=2)
-    gradcam(model, images, batch_size=2)
-    assert all("Conv" in type(layer).__name__ for name, layer in nnx.iter_modules(model) if name and name[-1] == "conv")
+    np.testing.assert_allclose(gradcam(model, images, batch_size=2).coarse, gradcam(model, images).coarse, atol=1e-6)
+    assert {type(layer) for name, layer in nnx.iter_modules(model) if name and name[-1] == "conv"} == {Conv}
     np.testing.assert_array_equal(model(images), before)
     assert all(a is b for a, b in zip(jax.tree.leaves(nnx.state(model)), state, strict=True))
     # In the order they run, and each what the layer gives by itself.
@@ -261,6 +262,107 @@ def test_a_class_is_explained_over_the_region_that_is_asked_for():
         saliency(model, images, 1, region=left[:, 1:])
 
 
+class Areas(nnx.Module):
+    """Segments by two convolutions with ReLU between them."""
+
+    def __init__(self):
+        self.conv = nnx.Conv(2, 6, (3, 3), rngs=nnx.Rngs(3))
+        self.out = nnx.Conv(6, 3, (1, 1), rngs=nnx.Rngs(4))
+        self.out.bias.set_value(jnp.array([0.0, 0.0, -9.0]))  # the last class is nowhere
+
+    def __call__(self, images, train=False):
+        return self.out(nnx.relu(self.conv(images.astype(jnp.float32) / 255)))
+
+
+@pytest.mark.parametrize(
+    "explain",
+    [
+        lambda *args, **options: gradcam(*args, layer="conv", **options),
+        lambda *args, **options: gradcam(*args, layer="conv", weighting="gradcam++", **options),
+        lambda *args, **options: scorecam(*args, layer="conv", of="logit", **options),
+        lambda *args, **options: occlusion(*args, size=2, **options),
+        lambda *args, **options: integrated_gradients(*args, **options).heat_maps(),
+    ],
+    ids=["gradcam", "gradcam++", "scorecam", "occlusion", "integrated gradients"],
+)
+def test_every_method_explains_the_pixels_of_the_class_or_of_the_region(explain):
+    model, images = Areas(), pictures((2, 8, 8, 2), seed=2)
+    likeliest = np.asarray(jax.jit(model)(images)).argmax(axis=-1)
+    there, nowhere = 0, 2
+    assert set(likeliest.ravel()) == {0, 1}
+    halves = np.zeros((2, 8, 8))
+    halves[0, :, :4] = halves[1, :, 4:] = 1  # another region for each picture
+    found = {}
+    for name, label, region in (
+        ("default", there, None), ("predicted", there, likeliest == there), ("halves", there, halves),
+        ("nowhere", nowhere, None), ("all", nowhere, np.ones((2, 8, 8))),
+    ):  # fmt: skip
+        found[name] = explain(model, images, label, region=region).coarse
+        assert found[name].any()
+    np.testing.assert_allclose(found["default"], found["predicted"], rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(found["nowhere"], found["all"], rtol=1e-5, atol=1e-8)
+    for default, half in zip(found["default"], found["halves"], strict=True):
+        assert not np.allclose(default, half, rtol=0.05)
+
+
+class Block(nnx.Module):
+    """A convolution and ReLU, called as it is, or inside a transformation."""
+
+    def __init__(self, wrap):
+        self.conv, self.act, self.wrap = nnx.Conv(4, 4, (3, 3), strides=2, rngs=nnx.Rngs(5)), Relu(), wrap
+
+    def __call__(self, x):
+        return self.wrap(lambda self, x: self.act(self.conv(x)), self, x)
+
+
+class Around(nnx.Module):
+    """A stem, a block, a mean and a dense layer."""
+
+    def __init__(self, wrap=lambda f, *args: f(*args), twice=False):
+        self.stem = nnx.Conv(2, 4, (3, 3), rngs=nnx.Rngs(0))
+        self.block, self.twice = Block(wrap), twice
+        self.dense = nnx.Linear(4, 3, rngs=nnx.Rngs(1))
+
+    def __call__(self, images, train=False):
+        x = self.block(self.stem(images.astype(jnp.float32) / 255))
+        x = self.block(x) if self.twice else x
+        return self.dense(jnp.mean(x, axis=(1, 2)))
+
+
+WRAPS = {
+    "nnx.remat": lambda f, module, x: nnx.remat(f)(module, x),
+    "nnx.jit": lambda f, module, x: nnx.jit(f)(module, x),
+    "jax.checkpoint": lambda f, module, x: jax.checkpoint(lambda x: f(module, x))(x),
+    "jax.jit": lambda f, module, x: jax.jit(lambda x: f(module, x))(x),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_a_model_with_transformations_inside_is_explained_from_outside_them(wrap):
+    images = pictures((2, 9, 9, 2))
+    plain, wrapped = Around(), Around(WRAPS[wrap])
+    for explain in (
+        lambda model: saliency(model, images, 1),
+        lambda model: gradcam(model, images, 1, layer="stem"),
+        lambda model: gradcam(model, images, 1, layer="block"),
+        lambda model: scorecam(model, images, 1, layer="block"),
+    ):
+        np.testing.assert_allclose(explain(wrapped).coarse, explain(plain).coarse, rtol=1e-4, atol=1e-7)
+    assert gradcam(plain, images, 1).layer == gradcam(wrapped, images, 1).layer == "block"
+    if wrap != "nnx.remat" and wrap != "nnx.jit":  # these hand copies of the layers inside, which nobody looks at
+        with pytest.raises(ConfigError, match=r"layer: block/conv gives no array, or runs inside jax.checkpoint"):
+            gradcam(wrapped, images, 1, layer="block/conv")
+
+
+def test_of_a_layer_that_is_called_twice_the_first_call_is_looked_at():
+    model, images = Around(twice=True), pictures((2, 20, 20, 2))
+    first = activations(model, images, ("block",))["block"]
+    assert first.shape == (2, 10, 10, 4)
+    for explain in (gradcam, scorecam):
+        assert explain(model, images, 1, layer="block").coarse.shape == (2, 10, 10)
+    assert gradcam(model, images, 1).coarse.shape[1:] == (10, 10)
+
+
 def test_filters_raise_the_response_of_their_own_channel():
     model = create_model("convnet-dogs-vs-cats", (64, 64, 3), 1, seed=1, features=(8, 16))
     channels = (0, 1, 2, 4)  # channel 3 does not respond to noise
@@ -310,6 +412,15 @@ def test_share_inside_a_box_counts_pixels_in_part():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (
+            lambda m, x: gradcam(m, x, weighting="GradCAM"),
+            r"weighting: must be gradcam or gradcam\+\+. Received: 'GradCAM'",
+        ),
+        (lambda m, x: gradcam(m, x, of="prob"), r"of: must be logit or probability or sigmoid. Received: 'prob'"),
+        (lambda m, x: saliency(m, x, batch_size=0), r"batch_size: must be at least 1. Received: 0"),
+        (lambda m, x: saliency(m, x[..., :1]), r"images: the model does not take pictures of \(5, 7, 1\)"),
+        (lambda m, x: saliency(m, x * np.nan), r"NaN or infinity among them"),
+        (lambda m, x: activations(m, x[:0]), r"images: a batch of pictures"),
         (lambda m, x: gradcam(m, x[0]), r"images: a batch of pictures .* Received: an array \(5, 7, 2\)"),
         (lambda m, x: gradcam(m, x, [0, 1]), r"classes: one for all pictures, or one for each of the 3"),
         (lambda m, x: gradcam(m, x, 3), r"classes: whole numbers from 0 to 2"),

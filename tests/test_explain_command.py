@@ -89,7 +89,7 @@ def test_several_pictures_and_layers_are_drawn_together_too(runs, picture, tmp_p
     heat = sheet[:, 32:64].astype(int).sum(axis=-1), sheet[:, 102:134].astype(int).sum(axis=-1)
     np.testing.assert_allclose(heat[0], heat[1][::-1, ::-1], atol=12)
 
-    flags = ["--what", "filters", "--layer", "conv", "act", "--size", "60"]
+    flags = ["--what", "filters", "--layer", "conv", "--layer", "act", "--size", "60"]
     assert main(["explain", str(runs["classification"]), *flags, "--out", "layers"]) == 0
     names = {"conv-filters.png", "act-filters.png", "filters.png"}
     assert {file.name for file in (tmp_path / "layers").iterdir()} == names
@@ -129,12 +129,15 @@ def test_filters_show_what_a_channel_responds_to(runs, tmp_path, monkeypatch, ca
         (("PICTURE", "--class", "rde"), "--class: no such class. Did you mean 'red'?"),
         (("PICTURE", "--class", "3"), "There are: red, green, blue. Received: '3'"),
         (("PICTURE", "--layer", "acct"), "Did you mean 'act'?"),
-        (("PICTURE", "--layer", "act", "conv"), "--layer: one for heat maps"),
+        (("--layer", "act", "--layer", "conv", "PICTURE"), "--layer: one for heat maps"),
         (("PICTURE", "--what", "saliency", "--layer", "act"), "--layer: means nothing for --what saliency"),
-        (("PICTURE", "--book", "True"), ""),
+        (("PICTURE", "--book"), "--book: means nothing for --what gradcam"),
+        (("PICTURE", "--what", "activations", "--layer", "unused"), "layer: not run for a prediction"),
+        (("PICTURE", "--boxes", "off.json"), "its box reaches beyond the picture, which is 128 wide and 64 high"),
+        (("PICTURE", "--out", "list.json/x"), "list.json is no folder"),
         (("PICTURE", "--channels", "3"), "--channels: means nothing for --what gradcam"),
         (("PICTURE", "--what", "filters"), "makes its own pictures"),
-        (("--what", "filters", "--size", "50"), "--size: must be more than 50"),
+        (("--what", "filters", "--size", "50"), "--size: must be at least 60"),
         (("--what", "filters", "--class", "red"), "--class: means nothing for --what filters"),
         (("PICTURE", "--boxes", "absent.json"), "absent.json: cannot be read. Received: No such file"),
         (("PICTURE", "--boxes", "other.json"), "no box for 1 of the pictures, spots.png the first"),
@@ -149,6 +152,7 @@ def test_what_cannot_be_drawn_gives_one_message_and_no_file(flags, said, runs, p
     monkeypatch.chdir(tmp_path)
     boxes(tmp_path / "other.json", **{"spot.png": [0, 0, 9, 9]})
     boxes(tmp_path / "flat.json", **{"spots.png": [5, 0, 5, 9]})
+    boxes(tmp_path / "off.json", **{"spots.png": [5, 0, 129, 9]})
     (tmp_path / "list.json").write_text("[1, 2]")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "spots-gradcam.png").write_text("mine")

@@ -13,7 +13,7 @@ from rich.console import Console
 from jaxvision.cli.predict import print_columns
 from jaxvision.cli.use import DataArguments, parse_run_data
 from jaxvision.errors import ConfigError
-from jaxvision.outputs import free_folder, require_absent, write_output
+from jaxvision.outputs import free_folder, require_absent, require_writable, write_output
 from jaxvision.train.folder import write_json
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def ablate_weights_command(argv: list[str]) -> None:
     figure, document = folder / f"{NAME}.png", folder / f"{NAME}.json"
     for file in (figure, document):
         require_absent(file)
+    require_writable(folder)
     from jaxvision.explain.ablate_weights import ablate_weights
 
     found = ablate_weights(
@@ -80,7 +81,7 @@ def ablate_weights_command(argv: list[str]) -> None:
 
 def _heading(found: "BlockAblation") -> str:
     """mnist-0, each block drawn anew 3 times: test, 10,000 examples"""
-    how = "set to 0" if found.how == "zero" else f"drawn anew {len(found.seeds)} times"
+    how = "set to 0" if found.how == "zero" else f"drawn anew {len(found.seeds)} time{'s' * (len(found.seeds) > 1)}"
     name = Path(found.run).resolve().name
     return f"{name}, each block {how}: {found.part}, {found.examples:,} examples"
 

@@ -29,9 +29,10 @@ class ExplainArguments:
     """Picture files."""
     what: What = "gradcam"
     """What to draw."""
-    layer: tuple[str, ...] = ()
-    """Layer to look at (`jaxvision summary` lists them). Otherwise: the deepest (heat maps), every convolution and pool
-    (activations), the last convolution of each size (filters). activations and filters take several."""
+    layer: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Layer to look at (`jaxvision summary` lists them); activations and filters take several, --layer A --layer B.
+    Otherwise: the deepest (heat maps), every convolution and pool (activations), the last convolution of each size
+    (filters)."""
     class_: Annotated[str | None, tyro.conf.arg(name="class")] = None
     """Class to explain, by name or number. None: what the network predicts."""
     channels: int = 64

@@ -12,14 +12,14 @@ from jaxvision.cli.explain import OUT, ExplainArguments
 from jaxvision.cli.predict import print_columns
 from jaxvision.data.picture import central_window, read_picture, resize_bilinear
 from jaxvision.errors import ConfigError, nearest
-from jaxvision.explain.boxes import Box, read_boxes
+from jaxvision.explain.boxes import Box, read_boxes, require_inside
 from jaxvision.explain.heat import share_inside
 from jaxvision.explain.methods import Method, confidence, heat_maps
 from jaxvision.figures.channels import tile_pictures
 from jaxvision.figures.heat import heat_overlay
 from jaxvision.figures.masks import png
 from jaxvision.figures.panels import figure_png, plot_panels
-from jaxvision.outputs import different_names, free_folder, require_absent, write_output
+from jaxvision.outputs import different_names, free_folder, require_absent, require_writable, write_output
 from jaxvision.train.ready import ReadyModel
 
 SIDE = 3.4
@@ -37,30 +37,30 @@ def draw_heat(arguments: ExplainArguments, ready: ReadyModel) -> None:
     files = [out / f"{name}-{arguments.what}.png" for name in different_names(arguments.images)]
     for file in (*files, sheet):
         require_absent(file)
+    require_writable(out)
+    pictures = [read_picture(path, channels=ready.image_shape[2]) for path in arguments.images]
     boxes = None if arguments.boxes is None else read_boxes(arguments.boxes, arguments.images)
-    height, width, channels = ready.image_shape
-    images = np.stack(
-        [
-            read_picture(path, image_size=(height, width), channels=channels, resize=ready.resize)
-            for path in arguments.images
-        ]
-    )
+    for path, picture, box in zip(arguments.images, pictures, boxes or (), strict=False):
+        require_inside(box, picture.shape[:2], path)
+    resized = [resize_bilinear(picture, ready.image_shape[:2], ready.resize) for picture in pictures]
+    images = np.stack([np.rint(picture).astype(np.uint8) for picture in resized])
     wanted = None if arguments.class_ is None else class_number(arguments.class_, ready)
     method: Method = arguments.what  # type: ignore[assignment]
     maps = heat_maps(ready, images, wanted, method=method, layer=next(iter(arguments.layer), None))
-    shares = confidence(ready, images, maps.classes)
+    shares, values = confidence(ready, images, maps.classes), maps.values
     documents: list[dict[str, Any]] = []
     for number, (path, file) in enumerate(zip(arguments.images, files, strict=True)):
-        picture, window = _as_seen(path, ready)
-        heat, name = maps.values[number], class_name(int(maps.classes[number]), ready)
+        picture, window = _as_seen(pictures[number], ready)
+        heat, name = values[number], class_name(int(maps.classes[number]), ready)
         document = {"path": path, "class": name, "probability": float(shares[number]), "figure": str(file)}
         if boxes is not None:
             document["inside"], document["box"] = share_inside(heat, _within(boxes[number], window))
         documents.append(document)
-        said = f"{name}: {shares[number]:.1%}" + (" of the pixels" if ready.task == "segmentation" else "")
-        write_output(file, _figure(picture, heat, said, Path(path).name))
+        if note := _note(ready.task, shares[number], heat):
+            document["note"] = note
+        write_output(file, _figure(picture, heat, f"{method}: {name} {shares[number]:.3f}", Path(path).name, note))
     if len(files) > 1:
-        write_output(sheet, png(_sheet(images, maps.values)))
+        write_output(sheet, png(_sheet(images, values)))
     if arguments.json:
         print(json.dumps(documents, indent=2))
         return
@@ -68,17 +68,24 @@ def draw_heat(arguments: ExplainArguments, ready: ReadyModel) -> None:
     print(f"{arguments.what} of {maps.layer or 'the pixels'}, in {out}")
 
 
-def _as_seen(path: str, ready: ReadyModel) -> tuple[np.ndarray, Box]:
+def _note(task: str, share: float, heat: np.ndarray) -> str:
+    """What a reader of a map must know of it."""
+    if task == "segmentation" and share == 0:
+        return "no pixel is predicted so: over all pixels"
+    return "" if heat.any() else "nothing speaks for it"
+
+
+def _as_seen(picture: np.ndarray, ready: ReadyModel) -> tuple[np.ndarray, Box]:
     """The part of a picture that the network is given, uint8 (H, W, C) without the network's loss of detail, and where
     it is in the file, left, top, right, bottom."""
-    picture = read_picture(path, channels=ready.image_shape[2])
     top, left, (height, width) = 0, 0, picture.shape[:2]
     if ready.resize == "crop":
         top, left, height, width = central_window(height, width, ready.image_shape[:2])
         picture = picture[top : top + height, left : left + width]
     scale = min(1.0, LARGEST / max(height, width))
     size = (max(1, round(scale * height)), max(1, round(scale * width)))
-    shown = np.asarray(Image.fromarray(picture.squeeze()).resize(size[::-1], Image.Resampling.LANCZOS))
+    image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+    shown = np.asarray(image.resize(size[::-1], Image.Resampling.LANCZOS))
     return shown.reshape(*size, -1), (left, top, left + width, top + height)
 
 
@@ -100,11 +107,11 @@ def _sheet(images: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return tile_pictures(pairs, columns=4, gap=6)
 
 
-def _figure(picture: np.ndarray, heat: np.ndarray, said: str, heading: str) -> bytes:
+def _figure(picture: np.ndarray, heat: np.ndarray, said: str, heading: str, note: str) -> bytes:
     resized = np.clip(resize_bilinear(heat[..., None], picture.shape[:2])[..., 0], 0, 1)
     shown = np.broadcast_to(picture, (*picture.shape[:2], 3))
     figure = plot_panels(
-        [shown, heat_overlay(picture, resized)], columns=2, side=SIDE, titles=["picture", said], heading=heading
+        [shown, heat_overlay(picture, resized)], columns=2, side=SIDE, titles=[note or "picture", said], heading=heading
     )
     return figure_png(figure)
 
@@ -115,7 +122,7 @@ def _print_table(documents: Sequence[dict[str, Any]], of: str) -> None:
         row = [document["path"], f"{document['class']} {document['probability']:.3f} {of}".rstrip()]
         if "inside" in document:
             row.append(f"{document['inside']:.1%} inside a box of {document['box']:.1%}")
-        rows.append((*row, document["figure"]))
+        rows.append((*row, document.get("note", ""), document["figure"]))
     print_columns(rows)
     if "inside" in documents[0]:
         inside, box = (np.mean([document[key] for document in documents]) for key in ("inside", "box"))

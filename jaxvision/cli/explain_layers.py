@@ -17,10 +17,10 @@ from jaxvision.figures.channels import channel_grid, tile_pictures
 from jaxvision.figures.masks import png
 from jaxvision.figures.panels import figure_png, plot_panels
 from jaxvision.models.layers import find_layer, layer_name, layer_outputs
-from jaxvision.outputs import different_names, free_folder, require_absent, write_output
+from jaxvision.outputs import different_names, free_folder, require_absent, require_writable, write_output
 from jaxvision.train.ready import ReadyModel
 
-COLUMNS, GAP = 8, 5
+COLUMNS, GAP, SMALLEST = 8, 5, 60
 STRIP = 8.0
 """Inches of a row of filters."""
 MARGIN = 25
@@ -33,17 +33,17 @@ def draw_activations(arguments: ExplainArguments, ready: ReadyModel) -> None:
     folders = [out / name for name in different_names(arguments.images)]
     for folder in folders:
         require_absent(folder)
+    require_writable(out)
     height, width, channels = ready.image_shape
     images = [
         read_picture(path, image_size=(height, width), channels=channels, resize=ready.resize)
         for path in arguments.images
     ]
+    for name in arguments.layer:
+        output_shape(ready.model, find_layer(ready.model, name), ready.image_shape)  # which must have places to draw
     rows = []
     for path, folder, image in zip(arguments.images, folders, images, strict=True):
         outputs = activations(ready.model, image[None], arguments.layer)
-        flat = [name for name, values in outputs.items() if values.ndim != 4]
-        if flat:
-            raise ConfigError(f"--layer: {flat[0]} gives no height, width and channels to draw. Leave it out.")
         for number, (name, values) in enumerate(outputs.items(), start=1):
             file = folder / f"{number:0{len(str(len(outputs)))}}-{name.replace('/', '-')}.png"
             write_output(file, png(channel_grid(values[0])))
@@ -58,13 +58,16 @@ def draw_filters(arguments: ExplainArguments, ready: ReadyModel) -> None:
     """
     out = free_folder(OUT) if arguments.out is None else Path(arguments.out)
     size, channels = (arguments.size, arguments.size), ready.image_shape[2]
-    if arguments.size <= 2 * MARGIN:
-        raise ConfigError(f"--size: must be more than {2 * MARGIN}, which is cut off. Received: {arguments.size}")
+    if arguments.size < SMALLEST:
+        raise ConfigError(
+            f"--size: must be at least {SMALLEST}, of which {2 * MARGIN} are cut off. Received: {arguments.size}"
+        )
     layers = [layer_name(find_layer(ready.model, name)) for name in arguments.layer] or last_convolutions(ready)
     together = out / "filters.png"
     files = [out / f"{name.replace('/', '-')}-filters.png" for name in layers]
     for file in (*files, together):
         require_absent(file)
+    require_writable(out)
     shapes = [output_shape(ready.model, find_layer(ready.model, name), (*size, channels)) for name in layers]
     ascent = BOOK if arguments.book else READABLE
     for name, shape in zip(layers, shapes, strict=True):
@@ -92,11 +95,12 @@ def last_convolutions(ready: ReadyModel) -> list[str]:
     """Of each size that the picture has on its way through the base, the last convolution."""
     last: dict[tuple[int, ...], str] = {}
     for layer in layer_outputs(ready.model, ready.image_shape):
-        if len(layer.shape) == 3 and "Conv" in layer.kind.__name__ and not layer.is_block and layer.shape[0] > 1:
+        is_conv = "Conv" in layer.kind.__name__ and not layer.is_block and layer.reachable
+        if is_conv and len(layer.shape) == 3 and layer.shape[0] > 1:
             last[layer.shape[:2]] = layer.name
     if not last:
         raise ConfigError("--layer: the model has no convolution; name a layer that gives height, width and channels.")
-    return list(last.values())
+    return list(dict.fromkeys(last.values()))
 
 
 def _print(arguments: ExplainArguments, rows: Sequence[Sequence[object]]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from jaxvision.errors import ConfigError
-from jaxvision.explain.program import in_batches, outputs_at
+from jaxvision.explain.program import check_images, in_batches, outputs_at
 from jaxvision.models.layers import LayerOutput, find_layer, layer_name, layer_outputs
 from jaxvision.nn.watch import Path
 
@@ -26,11 +26,13 @@ def activations(
 
     Raises: ConfigError: no such layer; no convolutions or pools to choose by themselves.
     """
-    images = np.asarray(images)
+    images = check_images(images)
     there = layer_outputs(model, images.shape[1:])
     paths = {find_layer(model, name) for name in layers} or {layer.path for layer in there if _is_conv_or_pool(layer)}
     if not paths:
         raise ConfigError("layers: the model has no convolutions or pools; name the layers to look at.")
+    if missing := [layer_name(path) for path in paths if path not in {layer.path for layer in there}]:
+        raise ConfigError(f"layer: not run for a prediction, or gives no array: {', '.join(missing)}.")
     chosen = tuple(dict.fromkeys(layer.path for layer in there if layer.path in paths))
     graph, state = nnx.split(model)
     values = in_batches(lambda images: _outputs(graph, chosen, state, images), (images,), batch_size)
@@ -40,7 +42,7 @@ def activations(
 def _is_conv_or_pool(layer: LayerOutput) -> bool:
     """By the name of its class, so that flax' own and a user's count too; a block's layers count, and not the block."""
     named = any(kind in layer.kind.__name__ for kind in ("Conv", "Pool"))
-    return named and len(layer.shape) == 3 and not layer.is_block
+    return named and len(layer.shape) == 3 and not layer.is_block and layer.reachable
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -41,6 +41,15 @@ def read_boxes(path: str | os.PathLike[str], pictures: Sequence[str]) -> list[Bo
     return [known[Path(picture).name] for picture in pictures]  # type: ignore[misc]
 
 
+def require_inside(box: Box, size: tuple[int, int], picture: str) -> None:
+    """DataError where a box reaches beyond its picture of (height, width)."""
+    if box[2] > size[1] or box[3] > size[0]:
+        raise DataError(
+            f"{picture}: its box reaches beyond the picture, which is {size[1]} wide and {size[0]} high. Received:"
+            f" {list(box)}"
+        )
+
+
 def boxes_table(document: Mapping[str, Any]) -> str:
     """A Markdown table of what was measured by boxes, the best method first, and the boxes' own share last.
 

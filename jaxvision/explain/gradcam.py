@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxvision.explain.heat import HeatMaps
 from jaxvision.explain.program import Classes, in_batches, spatial_layer, subject, with_change
-from jaxvision.explain.scores import Of, class_scores
+from jaxvision.explain.scores import Of, check_choice, class_scores
 from jaxvision.models.layers import layer_name
 from jaxvision.nn.watch import Path
 
@@ -42,6 +42,8 @@ def gradcam(
 
     Raises: ConfigError: no such layer or class; pictures of no batch.
     """
+    check_choice("weighting", weighting, Weighting)
+    check_choice("of", of, Of)
     chosen = subject(model, images, classes, region, batch_size)
     path, shape = spatial_layer(model, chosen.images.shape[1:], layer)
 

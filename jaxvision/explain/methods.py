@@ -14,7 +14,7 @@ from jaxvision.explain.occlusion import occlusion
 from jaxvision.explain.program import Classes, in_batches, logits_of
 from jaxvision.explain.saliency import integrated_gradients, saliency
 from jaxvision.explain.scorecam import scorecam
-from jaxvision.explain.scores import Of, class_scores
+from jaxvision.explain.scores import Of, check_choice, class_scores
 from jaxvision.train.ready import ReadyModel
 
 Method = Literal["gradcam", "gradcam++", "scorecam", "occlusion", "saliency", "integrated-gradients"]
@@ -37,6 +37,7 @@ def heat_maps(
       layer: for methods that look at one.
     """
     model = ready.model
+    check_choice("method", method, Method)
     if method == "gradcam" or method == "gradcam++":
         return gradcam(model, images, classes, layer=layer, weighting=method)
     if method == "scorecam":

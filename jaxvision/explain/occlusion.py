@@ -10,7 +10,7 @@ from flax import nnx
 from jaxvision.errors import ConfigError
 from jaxvision.explain.heat import HeatMaps
 from jaxvision.explain.program import Classes, logits_of, subject
-from jaxvision.explain.scores import Of, class_scores
+from jaxvision.explain.scores import Of, check_choice, class_scores
 
 
 def occlusion(
@@ -36,6 +36,7 @@ def occlusion(
 
     Raises: ConfigError: size or stride below 1, or a stride that leaves gaps; others as `gradcam`.
     """
+    check_choice("of", of, Of)
     chosen = subject(model, images, classes, region, batch_size)
     height, width = chosen.images.shape[1:3]
     size = max(1, min(height, width) // 8) if size is None else size

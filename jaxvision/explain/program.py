@@ -16,7 +16,7 @@ from jaxvision.explain.scores import check_classes, predicted
 from jaxvision.models.layers import find_layer, layer_name, layer_outputs
 from jaxvision.nn import Conv, Dense
 from jaxvision.nn.activation import linear as no_activation
-from jaxvision.nn.watch import Path, watch
+from jaxvision.nn.watch import Path, current_trace, watch
 
 Classes = Sequence[int] | np.ndarray | int | None
 """Of each picture, or of all of them; None: what the model predicts."""
@@ -46,12 +46,14 @@ def subject(
 
     Raises: ConfigError: no pictures, classes that the model does not know, a region that does not fit.
     """
-    images = np.asarray(images)
-    if images.ndim != 4 or not len(images):
-        raise ConfigError(f"images: a batch of pictures (B, H, W, C), raw pixels. Received: an array {images.shape}")
-    images = images.astype(np.float32)
+    images = check_images(images).astype(np.float32)
     graph, state = nnx.split(model)
-    logits = jax.eval_shape(partial(logits_of, graph), state, jax.ShapeDtypeStruct(images.shape, jnp.float32))
+    try:
+        logits = jax.eval_shape(partial(logits_of, graph), state, jax.ShapeDtypeStruct(images.shape, jnp.float32))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"images: the model does not take pictures of {images.shape[1:]}: {error}") from error
+    if len(logits.shape) not in (2, 4):
+        raise ConfigError(f"model: must give logits (B, K), or (B, H, W, K). Received: {logits.shape}")
     segments = len(logits.shape) == 4
     if region is not None and (not segments or np.shape(region) != images.shape[:3]):
         wanted = f"must be {images.shape[:3]}" if segments else "is for a model that segments"
@@ -68,11 +70,26 @@ def subject(
     return Subject(graph, state, images, classes, None if region is None else np.asarray(region, np.float32))
 
 
+def check_images(images: np.ndarray) -> np.ndarray:
+    """A batch of pictures. Raises: ConfigError: it is not (B, H, W, C), is empty, or holds what is no number."""
+    images = np.asarray(images)
+    if images.ndim != 4 or not len(images):
+        raise ConfigError(f"images: a batch of pictures (B, H, W, C), raw pixels. Received: an array {images.shape}")
+    if not np.isfinite(images).all():
+        raise ConfigError("images: raw pixels are numbers from 0 to 255. Received: NaN or infinity among them")
+    return images
+
+
 def in_batches(
     function: Callable[..., tuple[Any, ...]], arrays: Sequence[np.ndarray | None], batch_size: int
 ) -> tuple[np.ndarray, ...]:
     """What `function` makes of arrays (N, ...), a batch at a time; None stays None. The last batch is filled up with
-    zeros, so that one program does for all."""
+    zeros, so that one program does for all.
+
+    Raises: ConfigError: batch_size below 1.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size: must be at least 1. Received: {batch_size}")
     count = len(next(array for array in arrays if array is not None))
     batch_size = min(batch_size, count)
     results = []
@@ -88,7 +105,8 @@ def spatial_layer(model: nnx.Module, image_shape: tuple[int, ...], name: str | N
     """Path and output (h, w, c) of the layer of this name; None: of the deepest, the last of the fewest pixels.
 
     Pools are passed over, as what they leave is in the layer before with more detail; chains, whose last layer gives
-    the same; and what comes before the first layer with parameters.
+    the same; what comes before the first layer with parameters; and layers inside `jax.checkpoint`, a scan or another
+    transformation, whose outputs do not come out of it.
 
     Raises: ConfigError: no such layer, or none that gives more than one pixel.
     """
@@ -97,10 +115,11 @@ def spatial_layer(model: nnx.Module, image_shape: tuple[int, ...], name: str | N
         return path, output_shape(model, path, image_shape)
     modules, layers = dict(nnx.iter_modules(model)), layer_outputs(model, image_shape)
     before = list(itertools.takewhile(lambda layer: not nnx.state(modules[layer.path], nnx.Param), layers))
+    first_calls = {layer.path: layer for layer in reversed(layers[len(before) :])}
     fit = [
         layer
-        for layer in layers[len(before) :]
-        if len(layer.shape) == 3 and layer.shape[0] * layer.shape[1] > 1
+        for layer in reversed(first_calls.values())
+        if layer.reachable and len(layer.shape) == 3 and layer.shape[0] * layer.shape[1] > 1
         and "Pool" not in layer.kind.__name__ and layer.kind.__name__ != "Chain"
     ]  # fmt: skip
     if not fit:
@@ -133,20 +152,27 @@ class Reached(Exception):  # noqa: N818
 def outputs_at(
     graph: nnx.GraphDef, state: nnx.State, images: jax.Array, paths: Sequence[Path], *, linear: bool = False
 ) -> dict[Path, jax.Array]:
-    """What the layers of these paths give; layers behind the last of them are not run, and may not even fit.
+    """What the layers of these paths give, when they are first called; layers behind the last of them are not run, and
+    may not even fit.
 
     linear: without the activation that a layer of `jaxvision.nn` ends with.
     """
     found: dict[Path, jax.Array] = {}
+    outside = current_trace()
 
     def note(path: Path, output: jax.Array) -> jax.Array:
-        if path in paths:
+        if path in paths and path not in found:
+            if current_trace() != outside or not hasattr(output, "shape"):
+                raise ConfigError(
+                    f"layer: {layer_name(path)} gives no array, or runs inside jax.checkpoint, a scan or another"
+                    " transformation, which its output does not leave. Take the block around it."
+                )
             found[path] = output
             if len(found) == len(set(paths)):
                 raise Reached
         return output
 
-    model = nnx.merge(graph, state)
+    model = nnx.merge(graph, state, copy=True)
     if linear:
         _drop_activations(model, paths)
     watch(model, note)
@@ -167,23 +193,24 @@ def _drop_activations(model: nnx.Module, paths: Sequence[Path]) -> None:
 def with_change(
     graph: nnx.GraphDef, state: nnx.State, images: jax.Array, path: Path, change: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """(logits, the layer's output) where `change` was added to what the layer gives: the way to its gradient."""
-    found = []
+    """(logits, the layer's output) where `change` was added to what the layer gives when it is first called: the way to
+    its gradient."""
+    found: list[jax.Array] = []
 
     def add(at: Path, output: jax.Array) -> jax.Array:
-        if at != path:
+        if at != path or found:
             return output
         found.append(output)
         return output + change.astype(output.dtype)
 
-    model = nnx.merge(graph, state)
+    model = nnx.merge(graph, state, copy=True)
     watch(model, add)
     return model(images), found[-1]  # type: ignore[operator]
 
 
 def logits_of(graph: nnx.GraphDef, state: nnx.State, images: jax.Array) -> jax.Array:
     """The model's logits in evaluation mode."""
-    return nnx.merge(graph, state)(images)
+    return nnx.merge(graph, state, copy=True)(images)
 
 
 @partial(jax.jit, static_argnums=0)

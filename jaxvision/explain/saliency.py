@@ -11,7 +11,7 @@ from flax import nnx
 from jaxvision.errors import ConfigError
 from jaxvision.explain.heat import HeatMaps
 from jaxvision.explain.program import Classes, in_batches, logits_of, subject
-from jaxvision.explain.scores import Of, class_scores
+from jaxvision.explain.scores import Of, check_choice, class_scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +49,7 @@ def saliency(
     """
     if samples < 1 or noise < 0:
         raise ConfigError(f"saliency: samples must be 1 or more, noise 0 or more. Received: {samples} and {noise}")
+    check_choice("of", of, Of)
     chosen = subject(model, images, classes, region, batch_size)
 
     def maps(images: np.ndarray, classes: np.ndarray, region: np.ndarray | None) -> tuple[jax.Array]:
@@ -79,6 +80,7 @@ def integrated_gradients(
     """
     if steps < 1:
         raise ConfigError(f"integrated_gradients: steps must be 1 or more. Received: {steps}")
+    check_choice("of", of, Of)
     chosen = subject(model, images, classes, region, batch_size)
 
     def attributions(images: np.ndarray, classes: np.ndarray, region: np.ndarray | None) -> tuple[jax.Array]:

@@ -1,6 +1,6 @@
 """The number that is explained: what a model says for a class, one a picture."""
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,12 @@ def predicted(logits: jax.Array) -> tuple[jax.Array, jax.Array | None]:
     pixels = jnp.argmax(logits, axis=-1).astype(jnp.int32)
     votes = jnp.sum(jax.nn.one_hot(pixels, logits.shape[-1]), axis=(1, 2))
     return jnp.argmax(votes, axis=-1).astype(jnp.int32), pixels
+
+
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """ConfigError where `value` is none of the words of a Literal."""
+    if value not in get_args(choices):
+        raise ConfigError(f"{name}: must be {' or '.join(get_args(choices))}. Received: {value!r}")
 
 
 def check_classes(classes: np.ndarray, count: int, num_outputs: int) -> np.ndarray:

@@ -15,9 +15,9 @@ from jaxvision.types import IGNORE
 
 MOST_NAMES = 32
 LONGEST_NAME = 32
-# Inches: between pictures; lines of the legend, of titles, of the heading; a letter of the legend, of the heading.
+# Inches: between pictures; lines of the legend, of titles, of the heading; a letter of each.
 GAP, LINE, TITLE, HEADING = 0.08, 0.2, 0.22, 0.26
-LETTER, HEADING_LETTER = 0.075, 0.095
+LETTER, TITLE_LETTER, HEADING_LETTER = 0.075, 0.085, 0.095
 
 
 def plot_panels(
@@ -59,7 +59,8 @@ def plot_panels(
         if number < len(pictures):
             axes.imshow(pictures[number], cmap="gray", vmin=0, vmax=255)
         if number < len(titles):
-            axes.set_title(titles[number], fontsize=10, pad=4)
+            title = _shortened(titles[number], int(across / TITLE_LETTER))
+            axes.set_title(title, fontsize=10, pad=4, parse_math=False)
     if names:
         drawn = figure.legend(
             handles=[_patch(colour) for colour in names.values()], loc="outside lower center", ncols=in_line,

@@ -7,17 +7,19 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxvision.errors import ConfigError, nearest
-from jaxvision.nn.watch import Path, watch
+from jaxvision.nn.watch import Path, current_trace, watch
 
 
 class LayerOutput(NamedTuple):
     """path: of the layer in its model. shape: of its output, without the batch. is_block: whether other layers are
-    inside it."""
+    inside it. reachable: whether its output can be had from outside, not so inside `jax.checkpoint`, a scan or another
+    transformation."""
 
     path: Path
     kind: type[nnx.Module]
     shape: tuple[int, ...]
     is_block: bool
+    reachable: bool
 
     @property
     def name(self) -> str:
@@ -28,26 +30,32 @@ class LayerOutput(NamedTuple):
 def layer_outputs(model: nnx.Module, input_shape: tuple[int, ...]) -> tuple[LayerOutput, ...]:
     """Every layer and block of `model` as it gives its output, for pictures of `input_shape`, (H, W, C).
 
-    A block comes after its layers; a layer that is called twice comes twice. The model itself is not among them.
-    `model` may be abstract.
+    A block comes after its layers; a layer that is called twice comes twice. The model itself is not among them, nor
+    what gives no array. `model` may be abstract.
     """
     graph, state = nnx.split(model)
-    seen: list[tuple[Path, tuple[int, ...]]] = []
+    seen: list[tuple[Path, tuple[int, ...], bool]] = []
 
     def forward(state: nnx.State, images: jax.Array) -> jax.Array:
+        outside = current_trace()
+
         def note(path: Path, output: jax.Array) -> jax.Array:
-            seen.append((path, output.shape[1:]))
+            if hasattr(output, "shape"):
+                seen.append((path, tuple(output.shape[1:]), current_trace() == outside))
             return output
 
-        merged = nnx.merge(graph, state)
+        merged = nnx.merge(graph, state, copy=True)
         watch(merged, note)
         return merged(images)
 
     jax.eval_shape(forward, state, jax.ShapeDtypeStruct((1, *input_shape), jnp.uint8))
     modules = dict(nnx.iter_modules(model))
-    paths = {path for path, _ in seen}
-    blocks = {path[:length] for path in paths for length in range(len(path))}
-    return tuple(LayerOutput(path, type(modules[path]), tuple(shape), path in blocks) for path, shape in seen if path)
+    blocks = {path[:length] for path, _, _ in seen for length in range(len(path))}
+    return tuple(
+        LayerOutput(path, type(modules[path]), shape, path in blocks, reachable)
+        for path, shape, reachable in seen
+        if path
+    )
 
 
 def find_layer(model: nnx.Module, name: str, *, where: str = "layer") -> Path:

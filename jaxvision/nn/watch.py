@@ -1,10 +1,11 @@
 """Seeing, and changing, what the layers of any model give, without the model knowing of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any
 
 from flax import nnx
+from jax.extend.core import get_opaque_trace_state
 
 Path = tuple[Any, ...]
 Hook = Callable[[Path, Any], Any]
@@ -27,6 +28,12 @@ def watch(model: nnx.Module, hook: Hook) -> None:
             # Only this one's class changes: others of its kind, in other threads too, go on as they were.
             object.__setattr__(module, "__class__", _watched(type(module)))
             vars(module)[_HOOK] = (path, hook)
+
+
+def current_trace() -> Hashable:
+    """Which of JAX's transformations is being traced: what a hook is given in another than that around the model, such
+    as inside `jax.checkpoint` or a scan, does not come out of it."""
+    return get_opaque_trace_state(convention="nnx")
 
 
 @cache

@@ -65,7 +65,7 @@ def choices(judged: JudgedClasses, count: int) -> list[Choice]:
     )  # fmt: skip
     if judged.log_odds.shape[1] == 2:
         either = "The lowest probability of the true class, which is the highest of the wrong one"
-        unsure = "The predicted class is hardly more probable than the other; right or wrong."
+        unsure = "The lowest probability of the predicted class; right or wrong."
         return [
             Choice("Worst and most confident mistakes", f"{either}. {total}", worst),
             Choice("Least sure", unsure, first_rows(of_predicted, np.full(len(rows), True), count)),
