@@ -54,6 +54,7 @@ def test_ceiling_relates_steps_to_a_matrix_product(tmp_path, monkeypatch, capsys
     assert f"{step['share']:.1%}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_input_decodes_beside_tf_data(tmp_path, capsys):
     rng = np.random.default_rng(0)
     for name in ("ant", "bee"):

@@ -100,8 +100,10 @@ def test_totals_are_those_of_keras_applications(name):
 @pytest.mark.parametrize(
     "names",
     [
-        ("mobilenetv2", "xception"),
-        pytest.param(("vgg16", "vgg19", "resnet50", "efficientnetb0", "densenet121"), marks=pytest.mark.slow),
+        ("mobilenetv2",),
+        pytest.param(
+            ("xception", "vgg16", "vgg19", "resnet50", "efficientnetb0", "densenet121"), marks=pytest.mark.slow
+        ),
     ],
     ids="-".join,
 )
