@@ -76,6 +76,20 @@ def test_what_the_network_predicts_is_explained_and_a_cropped_part_is_drawn(
     assert drawn.size[0] / drawn.size[1] == pytest.approx(2, abs=0.35)  # two squares side by side, and their titles
 
 
+def test_a_class_is_explained_over_a_region_of_the_file(runs, picture, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    measured = boxes(tmp_path / "b.json", **{"spots.png": [40, 16, 72, 32]})  # the upper half of the red spot
+    command = ["explain", str(runs["segmentation"]), str(picture), "--class", "red", "--what", "saliency", "--json"]
+    inside = {}
+    for name, region in (("predicted", []), ("upper half", ["--region", "40", "16", "72", "32"])):
+        assert main([*command, "--boxes", measured, *region]) == 0
+        inside[name] = json.loads(capsys.readouterr().out)[0]["inside"]
+    assert inside["predicted"] == pytest.approx(0.5, abs=0.05)
+    assert inside["upper half"] > 0.9
+    assert main([*command, "--region", "40", "16", "129", "32"]) == 2
+    assert "reaches beyond the picture, which is 128 wide" in capsys.readouterr().err
+
+
 def test_several_pictures_and_layers_are_drawn_together_too(runs, picture, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     other = tmp_path / "more" / "spots.png"
@@ -135,6 +149,7 @@ def test_filters_show_what_a_channel_responds_to(runs, tmp_path, monkeypatch, ca
         (("PICTURE", "--what", "activations", "--layer", "unused"), "layer: not run for a prediction"),
         (("PICTURE", "--boxes", "off.json"), "its box reaches beyond the picture, which is 128 wide and 64 high"),
         (("PICTURE", "--out", "list.json/x"), "list.json is no folder"),
+        (("PICTURE", "--region", "0", "0", "9", "9"), "--region: is for a run that segments"),
         (("PICTURE", "--channels", "3"), "--channels: means nothing for --what gradcam"),
         (("PICTURE", "--what", "filters"), "makes its own pictures"),
         (("--what", "filters", "--size", "50"), "--size: must be at least 60"),

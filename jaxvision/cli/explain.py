@@ -35,6 +35,9 @@ class ExplainArguments:
     (filters)."""
     class_: Annotated[str | None, tyro.conf.arg(name="class")] = None
     """Class to explain, by name or number. None: what the network predicts."""
+    region: tuple[int, int, int, int] | None = None
+    """Heat maps of a segmentation run: explain the class over this box of each picture, left top right bottom in pixels
+    of the file. None: the pixels predicted as the class."""
     channels: int = 64
     """filters: of how many channels, the first ones."""
     size: int = 200
@@ -84,6 +87,7 @@ _ONLY_OF = {
     "size": ("filters",),
     "book": ("filters",),
     "boxes": ("gradcam", "gradcam++", "scorecam", "occlusion", "saliency", "integrated-gradients"),
+    "region": ("gradcam", "gradcam++", "scorecam", "occlusion", "saliency", "integrated-gradients"),
     "class_": ("gradcam", "gradcam++", "scorecam", "occlusion", "saliency", "integrated-gradients"),
     "layer": ("gradcam", "gradcam++", "scorecam", "activations", "filters"),
 }

@@ -13,7 +13,7 @@ from jaxvision.cli.predict import print_columns
 from jaxvision.data.picture import central_window, read_picture, resize_bilinear
 from jaxvision.errors import ConfigError, nearest
 from jaxvision.explain.boxes import Box, read_boxes, require_inside
-from jaxvision.explain.heat import share_inside
+from jaxvision.explain.heat import covered, share_inside
 from jaxvision.explain.methods import Method, confidence, heat_maps
 from jaxvision.figures.channels import tile_pictures
 from jaxvision.figures.heat import heat_overlay
@@ -46,7 +46,8 @@ def draw_heat(arguments: ExplainArguments, ready: ReadyModel) -> None:
     images = np.stack([np.rint(picture).astype(np.uint8) for picture in resized])
     wanted = None if arguments.class_ is None else class_number(arguments.class_, ready)
     method: Method = arguments.what  # type: ignore[assignment]
-    maps = heat_maps(ready, images, wanted, method=method, layer=next(iter(arguments.layer), None))
+    region = None if arguments.region is None else _regions(arguments.region, pictures, arguments.images, ready)
+    maps = heat_maps(ready, images, wanted, method=method, layer=next(iter(arguments.layer), None), region=region)
     shares, values = confidence(ready, images, maps.classes), maps.values
     documents: list[dict[str, Any]] = []
     for number, (path, file) in enumerate(zip(arguments.images, files, strict=True)):
@@ -56,7 +57,7 @@ def draw_heat(arguments: ExplainArguments, ready: ReadyModel) -> None:
         if boxes is not None:
             document["inside"], document["box"] = share_inside(heat, _within(boxes[number], window))
         documents.append(document)
-        if note := _note(ready.task, shares[number], heat):
+        if note := _note(ready.task == "segmentation" and region is None, shares[number], heat):
             document["note"] = note
         write_output(file, _figure(picture, heat, f"{method}: {name} {shares[number]:.3f}", Path(path).name, note))
     if len(files) > 1:
@@ -68,9 +69,24 @@ def draw_heat(arguments: ExplainArguments, ready: ReadyModel) -> None:
     print(f"{arguments.what} of {maps.layer or 'the pixels'}, in {out}")
 
 
-def _note(task: str, share: float, heat: np.ndarray) -> str:
+def _regions(box: Box, pictures: Sequence[np.ndarray], paths: Sequence[str], ready: ReadyModel) -> np.ndarray:
+    """float32 (B, H, W): the share of each of the network's pixels that is inside a box of the file."""
+    if ready.task != "segmentation":
+        raise ConfigError(f"--region: is for a run that segments. Received: a run of task={ready.task!r}")
+    regions = []
+    for picture, path in zip(pictures, paths, strict=True):
+        require_inside(box, picture.shape[:2], path)
+        left, top, right, bottom = _within(box, _as_seen(picture, ready)[1])
+        if left >= right or top >= bottom:
+            raise ConfigError(f"--region: left top right bottom, of what the network sees of {path}. Received: {box}")
+        height, width = ready.image_shape[:2]
+        regions.append(np.outer(covered(top, bottom, height), covered(left, right, width)))
+    return np.stack(regions).astype(np.float32)
+
+
+def _note(of_predicted: bool, share: float, heat: np.ndarray) -> str:
     """What a reader of a map must know of it."""
-    if task == "segmentation" and share == 0:
+    if of_predicted and share == 0:
         return "no pixel is predicted so: over all pixels"
     return "" if heat.any() else "nothing speaks for it"
 

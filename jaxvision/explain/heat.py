@@ -39,13 +39,13 @@ def share_inside(heat: np.ndarray, box: tuple[float, float, float, float]) -> tu
       box: left, top, right, bottom as shares of the picture's width and height; pixels it cuts count in part.
     """
     height, width = heat.shape
-    columns, rows = _covered(box[0], box[2], width), _covered(box[1], box[3], height)
+    columns, rows = covered(box[0], box[2], width), covered(box[1], box[3], height)
     total = float(heat.sum())
     inside = float(rows @ heat.astype(np.float64) @ columns)
     return inside / total if total > 0 else 0.0, float(rows.mean() * columns.mean())
 
 
-def _covered(low: float, high: float, count: int) -> np.ndarray:
+def covered(low: float, high: float, count: int) -> np.ndarray:
     """float64 (count,): the share of each of `count` pixels in a row that lies between low and high of the row."""
     edges = np.arange(count + 1) / count
     return np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0, None) * count

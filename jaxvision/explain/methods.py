@@ -29,25 +29,26 @@ def heat_maps(
     *,
     method: Method = "gradcam",
     layer: str | None = None,
+    region: np.ndarray | None = None,
 ) -> HeatMaps:
     """Heat maps by a method with its usual settings; see the methods' own functions for others.
 
     Args:
       images: (B, H, W, C), raw pixels. classes: as `gradcam`.
-      layer: for methods that look at one.
+      layer: for methods that look at one. region: as `gradcam`.
     """
     model = ready.model
     check_choice("method", method, Method)
     if method == "gradcam" or method == "gradcam++":
-        return gradcam(model, images, classes, layer=layer, weighting=method)
+        return gradcam(model, images, classes, layer=layer, weighting=method, region=region)
     if method == "scorecam":
         of: Of = "sigmoid" if ready.task == "multilabel" else "probability"
-        return scorecam(model, images, classes, layer=layer, of=of)
+        return scorecam(model, images, classes, layer=layer, of=of, region=region)
     if method == "occlusion":
-        return occlusion(model, images, classes)
+        return occlusion(model, images, classes, region=region)
     if method == "saliency":
-        return saliency(model, images, classes)
-    return integrated_gradients(model, images, classes).heat_maps()
+        return saliency(model, images, classes, region=region)
+    return integrated_gradients(model, images, classes, region=region).heat_maps()
 
 
 def confidence(ready: ReadyModel, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
