@@ -25,8 +25,11 @@ def require_writable(folder: Path) -> None:
         raise ConfigError(f"{folder}: cannot be written. Received: {there} is {what}.")
 
 
-def free_folder(name: str) -> Path:
-    """`name` in the current folder, or name-2, name-3, ... where there is something already. Makes nothing."""
+def output_folder(asked: str | None, name: str) -> Path:
+    """The folder that was asked for; else `name` in the current folder, or name-2, name-3, ... where there is something
+    already. Makes nothing."""
+    if asked is not None:
+        return Path(asked)
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(folder for folder in map(Path, names) if not (folder.exists() or folder.is_symlink()))
 

@@ -56,6 +56,17 @@ def from_json(text: str, *, where: str) -> Run:
     return check(run, where=where)
 
 
+def fields(document: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of nested objects and of lists of objects, by its dotted path, as the command line names it."""
+    if isinstance(document, list) and document and isinstance(document[0], dict):
+        document = {str(index): item for index, item in enumerate(document)}
+    if not isinstance(document, dict):
+        yield path, document
+        return
+    for name, value in document.items():
+        yield from fields(value, f"{path}.{name}" if path else name)
+
+
 def check(run: Run, *, where: str = "run") -> Run:
     """The same run with every value of its declared type (an int given for a float becomes one).
 

@@ -10,13 +10,14 @@ from test_zoo import keras_weights, random_model, relative_error
 
 from jaxvision.errors import ConfigError
 from jaxvision.explain.activations import activations
-from jaxvision.explain.filters import BOOK, READABLE, Ascent, filter_picture, filters
+from jaxvision.explain.filters import BOOK, READABLE, Ascent, filters
 from jaxvision.explain.gradcam import gradcam
 from jaxvision.explain.heat import share_inside
 from jaxvision.explain.occlusion import occlusion
 from jaxvision.explain.program import spatial_layer
 from jaxvision.explain.saliency import integrated_gradients, saliency
 from jaxvision.explain.scorecam import scorecam
+from jaxvision.figures.channels import filter_picture
 from jaxvision.models import abstract_model, create_model, model_names
 from jaxvision.models.registry import BOOK_INPUTS
 from jaxvision.nn import Conv

@@ -13,7 +13,7 @@ from rich.console import Console
 from jaxvision.cli.predict import print_columns
 from jaxvision.cli.use import DataArguments, parse_run_data
 from jaxvision.errors import ConfigError
-from jaxvision.outputs import free_folder, require_absent, require_writable, write_output
+from jaxvision.outputs import output_folder, require_absent, require_writable, write_output
 from jaxvision.train.folder import write_json
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def ablate_weights_command(argv: list[str]) -> None:
     run_dir, arguments = parse_run_data("ablate-weights", AblateWeightsArguments, argv)
     if arguments.seeds is not None and arguments.how == "zero":
         raise ConfigError(f"--seeds: goes with --how random. Received: {arguments.seeds} without it.")
-    folder = free_folder(NAME) if arguments.out is None else Path(arguments.out)
+    folder = output_folder(arguments.out, NAME)
     figure, document = folder / f"{NAME}.png", folder / f"{NAME}.json"
     for file in (figure, document):
         require_absent(file)

@@ -82,14 +82,16 @@ def explain_command(argv: list[str]) -> None:
         draw_heat(arguments, ready)
 
 
+_OF_A_LAYER = ("gradcam", "gradcam++", "scorecam")
+_HEAT = (*_OF_A_LAYER, "occlusion", "saliency", "integrated-gradients")
 _ONLY_OF = {
     "channels": ("filters",),
     "size": ("filters",),
     "book": ("filters",),
-    "boxes": ("gradcam", "gradcam++", "scorecam", "occlusion", "saliency", "integrated-gradients"),
-    "region": ("gradcam", "gradcam++", "scorecam", "occlusion", "saliency", "integrated-gradients"),
-    "class_": ("gradcam", "gradcam++", "scorecam", "occlusion", "saliency", "integrated-gradients"),
-    "layer": ("gradcam", "gradcam++", "scorecam", "activations", "filters"),
+    "boxes": _HEAT,
+    "region": _HEAT,
+    "class_": _HEAT,
+    "layer": (*_OF_A_LAYER, "activations", "filters"),
 }
 """Flags that mean something for some of what can be drawn only."""
 

@@ -19,7 +19,7 @@ from jaxvision.figures.channels import tile_pictures
 from jaxvision.figures.heat import heat_overlay
 from jaxvision.figures.masks import png
 from jaxvision.figures.panels import figure_png, plot_panels
-from jaxvision.outputs import different_names, free_folder, require_absent, require_writable, write_output
+from jaxvision.outputs import different_names, output_folder, require_absent, require_writable, write_output
 from jaxvision.train.ready import ReadyModel
 
 SIDE = 3.4
@@ -32,7 +32,7 @@ def draw_heat(arguments: ExplainArguments, ready: ReadyModel) -> None:
 
     Of several pictures also OUT/METHOD.png, all of them as the network sees them.
     """
-    out = free_folder(OUT) if arguments.out is None else Path(arguments.out)
+    out = output_folder(arguments.out, OUT)
     sheet = out / f"{arguments.what}.png"
     files = [out / f"{name}-{arguments.what}.png" for name in different_names(arguments.images)]
     for file in (*files, sheet):
@@ -51,7 +51,8 @@ def draw_heat(arguments: ExplainArguments, ready: ReadyModel) -> None:
     shares, values = confidence(ready, images, maps.classes), maps.values
     documents: list[dict[str, Any]] = []
     for number, (path, file) in enumerate(zip(arguments.images, files, strict=True)):
-        picture, window = _as_seen(pictures[number], ready)
+        window = _window(pictures[number], ready)
+        picture = _shown(pictures[number], window)
         heat, name = values[number], class_name(int(maps.classes[number]), ready)
         document = {"path": path, "class": name, "probability": float(shares[number]), "figure": str(file)}
         if boxes is not None:
@@ -76,7 +77,7 @@ def _regions(box: Box, pictures: Sequence[np.ndarray], paths: Sequence[str], rea
     regions = []
     for picture, path in zip(pictures, paths, strict=True):
         require_inside(box, picture.shape[:2], path)
-        left, top, right, bottom = _within(box, _as_seen(picture, ready)[1])
+        left, top, right, bottom = _within(box, _window(picture, ready))
         if left >= right or top >= bottom:
             raise ConfigError(f"--region: left top right bottom, of what the network sees of {path}. Received: {box}")
         height, width = ready.image_shape[:2]
@@ -91,18 +92,24 @@ def _note(of_predicted: bool, share: float, heat: np.ndarray) -> str:
     return "" if heat.any() else "nothing speaks for it"
 
 
-def _as_seen(picture: np.ndarray, ready: ReadyModel) -> tuple[np.ndarray, Box]:
-    """The part of a picture that the network is given, uint8 (H, W, C) without the network's loss of detail, and where
-    it is in the file, left, top, right, bottom."""
+def _window(picture: np.ndarray, ready: ReadyModel) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the part of a picture that the network is given."""
     top, left, (height, width) = 0, 0, picture.shape[:2]
     if ready.resize == "crop":
         top, left, height, width = central_window(height, width, ready.image_shape[:2])
-        picture = picture[top : top + height, left : left + width]
+    return left, top, left + width, top + height
+
+
+def _shown(picture: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+    """The part of a picture in the window, uint8 (H, W, C), with more detail than the network is given."""
+    left, top, right, bottom = window
+    picture = picture[top:bottom, left:right]
+    height, width = picture.shape[:2]
     scale = min(1.0, LARGEST / max(height, width))
     size = (max(1, round(scale * height)), max(1, round(scale * width)))
     image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
     shown = np.asarray(image.resize(size[::-1], Image.Resampling.LANCZOS))
-    return shown.reshape(*size, -1), (left, top, left + width, top + height)
+    return shown.reshape(*size, -1)
 
 
 def _within(box: Box, window: Box) -> Box:

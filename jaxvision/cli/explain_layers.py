@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -11,13 +10,13 @@ from jaxvision.cli.predict import print_columns
 from jaxvision.data.picture import read_picture
 from jaxvision.errors import ConfigError
 from jaxvision.explain.activations import activations
-from jaxvision.explain.filters import BOOK, READABLE, filter_picture, filters, require_room
+from jaxvision.explain.filters import BOOK, READABLE, filters, require_room
 from jaxvision.explain.program import output_shape
-from jaxvision.figures.channels import channel_grid, tile_pictures
+from jaxvision.figures.channels import channel_grid, filter_picture, tile_pictures
 from jaxvision.figures.masks import png
 from jaxvision.figures.panels import figure_png, plot_panels
 from jaxvision.models.layers import find_layer, layer_name, layer_outputs
-from jaxvision.outputs import different_names, free_folder, require_absent, require_writable, write_output
+from jaxvision.outputs import different_names, output_folder, require_absent, require_writable, write_output
 from jaxvision.train.ready import ReadyModel
 
 COLUMNS, GAP, SMALLEST = 8, 5, 60
@@ -29,7 +28,7 @@ MARGIN = 25
 
 def draw_activations(arguments: ExplainArguments, ready: ReadyModel) -> None:
     """Writes OUT/NAME/NUMBER-LAYER.png: every channel of each layer, 16 in a row."""
-    out = free_folder(OUT) if arguments.out is None else Path(arguments.out)
+    out = output_folder(arguments.out, OUT)
     folders = [out / name for name in different_names(arguments.images)]
     for folder in folders:
         require_absent(folder)
@@ -56,7 +55,7 @@ def draw_filters(arguments: ExplainArguments, ready: ReadyModel) -> None:
 
     Of several layers also OUT/filters.png, the first row of each.
     """
-    out = free_folder(OUT) if arguments.out is None else Path(arguments.out)
+    out = output_folder(arguments.out, OUT)
     size, channels = (arguments.size, arguments.size), ready.image_shape[2]
     if arguments.size < SMALLEST:
         raise ConfigError(

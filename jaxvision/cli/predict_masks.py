@@ -15,7 +15,7 @@ from jaxvision.data.picture import read_picture
 from jaxvision.errors import ConfigError, DataError
 from jaxvision.figures.masks import mask_png, overlay, paint, png
 from jaxvision.figures.panels import figure_png, legend_of, plot_panels
-from jaxvision.outputs import different_names, free_folder, require_absent, write_output
+from jaxvision.outputs import different_names, output_folder, require_absent, write_output
 from jaxvision.train.checkpoint import ModelCard, RestoredRun
 from jaxvision.train.predict_masks import MaskPrediction, Tiling, masks_of
 
@@ -31,7 +31,7 @@ def print_masks(arguments: PredictArguments, restored: RestoredRun) -> None:
     if arguments.masks is not None and not arguments.side_by_side:
         raise ConfigError(f"--masks: goes with --side-by-side. Received: {arguments.masks!r} without it.")
     tiling = Tiling(arguments.tile, arguments.scale, arguments.overlap)
-    card, out = restored.card, free_folder(OUT) if arguments.out is None else Path(arguments.out)
+    card, out = restored.card, output_folder(arguments.out, OUT)
     wanted = {"mask": "masks", "overlay": "overlays", "side_by_side": "side-by-side"}
     kinds = ["mask", *(kind for kind in ("overlay", "side_by_side") if getattr(arguments, kind))]
     files = [{kind: out / wanted[kind] / f"{name}.png" for kind in kinds} for name in different_names(arguments.images)]

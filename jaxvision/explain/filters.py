@@ -102,14 +102,6 @@ def require_room(name: str, given: tuple[int, ...], size: tuple[int, int], ascen
         )
 
 
-def filter_picture(picture: np.ndarray, *, margin: int = 25) -> np.ndarray:
-    """A picture of `filters` to look at, uint8: without its margin, minus mean, over standard deviation, x64 + 128."""
-    height, width = picture.shape[:2]
-    inner = picture[margin : height - margin, margin : width - margin]
-    scaled = (inner - inner.mean()) / max(float(inner.std()), 1e-12) * 64 + 128
-    return np.clip(scaled, 0, 255).astype(np.uint8)
-
-
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _ascend(
     graph: nnx.GraphDef,

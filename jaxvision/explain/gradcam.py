@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from jaxvision.explain.heat import HeatMaps
-from jaxvision.explain.program import Classes, in_batches, spatial_layer, subject, with_change
+from jaxvision.explain.program import Classes, spatial_layer, subject, with_change
 from jaxvision.explain.scores import Of, check_choice, class_scores
 from jaxvision.models.layers import layer_name
 from jaxvision.nn.watch import Path
@@ -43,14 +43,11 @@ def gradcam(
     Raises: ConfigError: no such layer or class; pictures of no batch.
     """
     check_choice("weighting", weighting, Weighting)
-    check_choice("of", of, Of)
     chosen = subject(model, images, classes, region, batch_size)
     path, shape = spatial_layer(model, chosen.images.shape[1:], layer)
 
-    def maps(images: np.ndarray, classes: np.ndarray, region: np.ndarray | None) -> tuple[jax.Array]:
-        return (_maps(chosen.graph, path, shape, weighting, of, chosen.state, images, classes, region),)
-
-    (coarse,) = in_batches(maps, (chosen.images, chosen.classes, chosen.region), batch_size)
+    maps = partial(_maps, chosen.graph, path, shape, weighting, of, chosen.state)
+    coarse = chosen.in_batches(maps, batch_size)
     return HeatMaps(coarse, chosen.classes, chosen.images.shape[1:3], layer_name(path))
 
 

@@ -18,8 +18,6 @@ from jaxvision.explain.scores import Of, check_choice, class_scores
 from jaxvision.train.ready import ReadyModel
 
 Method = Literal["gradcam", "gradcam++", "scorecam", "occlusion", "saliency", "integrated-gradients"]
-OF_A_LAYER = ("gradcam", "gradcam++", "scorecam")
-"""Methods that look at a layer; the others look at the pixels."""
 
 
 def heat_maps(

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxvision.errors import ConfigError
 from jaxvision.explain.heat import HeatMaps
 from jaxvision.explain.program import Classes, logits_of, subject
-from jaxvision.explain.scores import Of, check_choice, class_scores
+from jaxvision.explain.scores import Of, class_scores
 
 
 def occlusion(
@@ -36,7 +36,6 @@ def occlusion(
 
     Raises: ConfigError: size or stride below 1, or a stride that leaves gaps; others as `gradcam`.
     """
-    check_choice("of", of, Of)
     chosen = subject(model, images, classes, region, batch_size)
     height, width = chosen.images.shape[1:3]
     size = max(1, min(height, width) // 8) if size is None else size
@@ -48,12 +47,8 @@ def occlusion(
     places = np.array(
         [(top, left) for top in _starts(height, size, stride) for left in _starts(width, size, stride)], np.int32
     )
-    regions = [None] * len(chosen.images) if chosen.region is None else chosen.region
-    maps = [
-        _map(chosen.graph, size, of, batch_size, chosen.state, image, label, own_region, places)
-        for image, label, own_region in zip(chosen.images, chosen.classes, regions, strict=True)
-    ]
-    return HeatMaps(np.stack(maps), chosen.classes, (height, width))
+    coarse = chosen.one_by_one(partial(_map, chosen.graph, size, of, batch_size, chosen.state, places))
+    return HeatMaps(coarse, chosen.classes, (height, width))
 
 
 def _starts(length: int, size: int, stride: int) -> range:
@@ -68,10 +63,10 @@ def _map(
     of: Of,
     batch_size: int,
     state: nnx.State,
+    places: jax.Array,
     image: jax.Array,
     label: jax.Array,
     region: jax.Array | None,
-    places: jax.Array,
 ) -> jax.Array:
     colour = jnp.mean(image, axis=(0, 1), keepdims=True)
     rows, columns = (jnp.arange(length) for length in image.shape[:2])

@@ -32,6 +32,16 @@ class Subject(NamedTuple):
     classes: np.ndarray
     region: np.ndarray | None
 
+    def in_batches(self, function: Callable[..., jax.Array], batch_size: int) -> np.ndarray:
+        """What `function(images, classes, region)` makes of all pictures, a batch at a time."""
+        arrays = (self.images, self.classes, self.region)
+        return in_batches(lambda *batch: (function(*batch),), arrays, batch_size)[0]
+
+    def one_by_one(self, function: Callable[..., jax.Array]) -> np.ndarray:
+        """What `function(image, label, region)` makes of each picture."""
+        regions = [None] * len(self.images) if self.region is None else self.region
+        return np.stack([function(*each) for each in zip(self.images, self.classes, regions, strict=True)])
+
 
 def subject(
     model: nnx.Module, images: np.ndarray, classes: Classes, region: np.ndarray | None, batch_size: int

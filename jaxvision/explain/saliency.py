@@ -10,8 +10,8 @@ from flax import nnx
 
 from jaxvision.errors import ConfigError
 from jaxvision.explain.heat import HeatMaps
-from jaxvision.explain.program import Classes, in_batches, logits_of, subject
-from jaxvision.explain.scores import Of, check_choice, class_scores
+from jaxvision.explain.program import Classes, logits_of, subject
+from jaxvision.explain.scores import Of, class_scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +49,10 @@ def saliency(
     """
     if samples < 1 or noise < 0:
         raise ConfigError(f"saliency: samples must be 1 or more, noise 0 or more. Received: {samples} and {noise}")
-    check_choice("of", of, Of)
     chosen = subject(model, images, classes, region, batch_size)
 
-    def maps(images: np.ndarray, classes: np.ndarray, region: np.ndarray | None) -> tuple[jax.Array]:
-        key = jax.random.key(seed)
-        gradient = _mean_gradient(chosen.graph, samples, of, chosen.state, images, classes, region, noise, key)
-        return (jnp.max(jnp.abs(gradient), axis=-1),)
-
-    (coarse,) = in_batches(maps, (chosen.images, chosen.classes, chosen.region), batch_size)
+    gradients = partial(_mean_gradient, chosen.graph, samples, of, chosen.state, noise, jax.random.key(seed))
+    coarse = np.abs(chosen.in_batches(gradients, batch_size)).max(axis=-1)
     return HeatMaps(coarse, chosen.classes, chosen.images.shape[1:3])
 
 
@@ -80,14 +75,10 @@ def integrated_gradients(
     """
     if steps < 1:
         raise ConfigError(f"integrated_gradients: steps must be 1 or more. Received: {steps}")
-    check_choice("of", of, Of)
     chosen = subject(model, images, classes, region, batch_size)
 
-    def attributions(images: np.ndarray, classes: np.ndarray, region: np.ndarray | None) -> tuple[jax.Array]:
-        return (_integrated(chosen.graph, steps, of, chosen.state, images, classes, region, baseline),)
-
-    (values,) = in_batches(attributions, (chosen.images, chosen.classes, chosen.region), batch_size)
-    return Attributions(values, chosen.classes)
+    values = partial(_integrated, chosen.graph, steps, of, chosen.state, baseline)
+    return Attributions(chosen.in_batches(values, batch_size), chosen.classes)
 
 
 def _gradient(graph: nnx.GraphDef, of: Of, state: nnx.State, images, classes, region) -> jax.Array:
@@ -98,7 +89,7 @@ def _gradient(graph: nnx.GraphDef, of: Of, state: nnx.State, images, classes, re
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _mean_gradient(graph, samples: int, of: Of, state, images, classes, region, noise, key) -> jax.Array:
+def _mean_gradient(graph, samples: int, of: Of, state, noise, key, images, classes, region) -> jax.Array:
     def add(total: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
         noisy = images + noise * jax.random.normal(key, images.shape)
         return total + _gradient(graph, of, state, noisy, classes, region), None
@@ -108,7 +99,7 @@ def _mean_gradient(graph, samples: int, of: Of, state, images, classes, region, 
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _integrated(graph, steps: int, of: Of, state, images, classes, region, baseline) -> jax.Array:
+def _integrated(graph, steps: int, of: Of, state, baseline, images, classes, region) -> jax.Array:
     def add(total: jax.Array, share: jax.Array) -> tuple[jax.Array, None]:
         between = baseline + share * (images - baseline)
         return total + _gradient(graph, of, state, between, classes, region), None

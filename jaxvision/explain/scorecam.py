@@ -9,7 +9,7 @@ from flax import nnx
 
 from jaxvision.explain.heat import HeatMaps
 from jaxvision.explain.program import Classes, logits_of, outputs_at, spatial_layer, subject
-from jaxvision.explain.scores import Of, check_choice, class_scores
+from jaxvision.explain.scores import Of, class_scores
 from jaxvision.models.layers import layer_name
 from jaxvision.nn.watch import Path
 
@@ -30,15 +30,10 @@ def scorecam(
     0 a black picture. Of a layer with K channels that takes K forward passes a picture. Arguments as `gradcam`;
     `batch_size` masked pictures go through at once.
     """
-    check_choice("of", of, Of)
     chosen = subject(model, images, classes, region, batch_size)
     path, _ = spatial_layer(model, chosen.images.shape[1:], layer)
-    regions = [None] * len(chosen.images) if chosen.region is None else chosen.region
-    maps = [
-        _map(chosen.graph, path, batch_size, of, chosen.state, image, label, own_region)
-        for image, label, own_region in zip(chosen.images, chosen.classes, regions, strict=True)
-    ]
-    return HeatMaps(np.stack(maps), chosen.classes, chosen.images.shape[1:3], layer_name(path))
+    coarse = chosen.one_by_one(partial(_map, chosen.graph, path, batch_size, of, chosen.state))
+    return HeatMaps(coarse, chosen.classes, chosen.images.shape[1:3], layer_name(path))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))

@@ -22,7 +22,10 @@ def class_scores(logits: jax.Array, classes: jax.Array, of: Of = "logit", region
       classes: int (B,).
       region: float (B, H, W), of a model that segments: the score is the mean over these pixels, by their weights
         (Vinogradova et al. 2020). None: over all.
+
+    Raises: ConfigError: `of` is none of `Of`.
     """
+    check_choice("of", of, Of)
     logits = logits.astype(jnp.float32)
     if of == "probability":
         values = class_probabilities(logits)

@@ -10,10 +10,19 @@ COLOURS = "viridis"
 
 
 def channel_picture(channel: np.ndarray) -> np.ndarray:
-    """uint8 (h, w) of one channel: minus its mean, over its standard deviation, x64 + 128; black where it is 0."""
-    if not channel.any():
-        return np.zeros(channel.shape, np.uint8)
-    scaled = (channel - channel.mean()) / max(float(channel.std()), 1e-12) * 64 + 128
+    """uint8 (h, w) of one channel, `standardized`; black where it is 0."""
+    return standardized(channel) if channel.any() else np.zeros(channel.shape, np.uint8)
+
+
+def filter_picture(picture: np.ndarray, *, margin: int = 25) -> np.ndarray:
+    """A picture (H, W, C) of `jaxvision.explain.filters` to look at, uint8: `standardized`, without its margin."""
+    height, width = picture.shape[:2]
+    return standardized(picture[margin : height - margin, margin : width - margin])
+
+
+def standardized(values: np.ndarray) -> np.ndarray:
+    """uint8, as the book shows what has no scale of its own: minus the mean, over the standard deviation, x64 + 128."""
+    scaled = (values - values.mean()) / max(float(values.std()), 1e-12) * 64 + 128
     return np.clip(scaled, 0, 255).astype(np.uint8)
 
 

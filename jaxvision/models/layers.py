@@ -58,7 +58,7 @@ def layer_outputs(model: nnx.Module, input_shape: tuple[int, ...]) -> tuple[Laye
     )
 
 
-def find_layer(model: nnx.Module, name: str, *, where: str = "layer") -> Path:
+def find_layer(model: nnx.Module, name: str) -> Path:
     """The path of the layer of this name: its path written with /, or the end of it where no other's ends so.
 
     Raises: ConfigError: no such layer, or several.
@@ -71,10 +71,10 @@ def find_layer(model: nnx.Module, name: str, *, where: str = "layer") -> Path:
         return (exact or found)[0]
     if found:
         several = ", ".join(map(layer_name, found))
-        raise ConfigError(f"{where}: several layers are called so: {several}. Received: {name!r}")
+        raise ConfigError(f"layer: several layers are called so: {several}. Received: {name!r}")
     known = {layer_name(path) for path in paths} | {str(path[-1]) for path in paths}
     raise ConfigError(
-        f"{where}: the model has no such layer.{nearest(name, sorted(known))} `jaxvision summary` lists them."
+        f"layer: the model has no such layer.{nearest(name, sorted(known))} `jaxvision summary` lists them."
         f" Received: {name!r}"
     )
 

@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from etils import epath
 from jaxvision.config import PARTS, Run
 from jaxvision.errors import RunFolderError
 from jaxvision.experiments import list_experiments
-from jaxvision.serialize import to_json
+from jaxvision.serialize import fields, to_json
 from jaxvision.train.folder import read_config, read_lines, read_metrics
 from jaxvision.train.result import duration, read_result
 
@@ -177,7 +177,7 @@ def _command(run: Run) -> str:
     if experiment is None or len(experiment.run.phases) != len(run.phases):
         return "jaxvision train CONFIG.json --seed SEED"
     words = ["jaxvision", "train", run.name, "--seed", "SEED"]
-    named, actual = (dict(_fields(_with_all_options(value))) for value in (experiment.run, run))
+    named, actual = (dict(fields(_with_all_options(value))) for value in (experiment.run, run))
     for field, value in actual.items():
         if field not in _OF_THE_MACHINE and named.get(field) != value:
             words += [f"--{field.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
@@ -195,17 +195,6 @@ def _with_all_options(run: Run) -> Document:
     options = model_options(run.model.name) | run.model.options
     document["model"]["options"] = json.loads(json.dumps(options))
     return document
-
-
-def _fields(document: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of nested objects and of lists of objects, by its dotted path, as the command line names it."""
-    if isinstance(document, list) and document and isinstance(document[0], dict):
-        document = {str(index): item for index, item in enumerate(document)}
-    if not isinstance(document, dict):
-        yield path, document
-        return
-    for name, value in document.items():
-        yield from _fields(value, f"{path}.{name}" if path else name)
 
 
 def machine_name(environment: Document) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from jaxvision.config import Run
 from jaxvision.errors import RunFolderError
 from jaxvision.outputs import write_whole
-from jaxvision.serialize import to_json
+from jaxvision.serialize import fields, to_json
 from jaxvision.train.folder import environment, read_config, write_environment
 from jaxvision.train.training_state import StoredState, TrainingStates
 
@@ -69,7 +69,7 @@ def take_up(folder: epath.Path, run: Run, fingerprint: str) -> StoredState | Non
 
 def require_same_run(folder: epath.Path, run: Run) -> None:
     """Raises RunFolderError where the folder is of another run: a field differs that has a part in its numbers."""
-    theirs, ours = (_fields(json.loads(to_json(each))) for each in (read_config(folder), run))
+    theirs, ours = (dict(fields(json.loads(to_json(each)))) for each in (read_config(folder), run))
     different = [
         f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} here"
         for name in {**theirs, **ours}
@@ -94,7 +94,7 @@ def require_same_data(environment: dict[str, Any], fingerprint: str, folder: epa
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What has changed between two environment.json that may change the numbers, a line each."""
-    old, new = (_fields({name: document.get(name) for name in COMPARED}) for document in (before, now))
+    old, new = (dict(fields({name: document.get(name) for name in COMPARED})) for document in (before, now))
     return [f"{name}: {old.get(name)} -> {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)]
 
 
@@ -114,13 +114,3 @@ def start_over(folder: epath.Path) -> None:
             (folder / name).rmtree()
     for name in ("metrics.jsonl", "timing.jsonl", "curves.png"):
         (folder / name).unlink(missing_ok=True)
-
-
-def _fields(document: Any, path: str = "") -> dict[str, Any]:
-    """Every value below nested objects, by its dotted path."""
-    if not isinstance(document, dict):
-        return {path: document}
-    found: dict[str, Any] = {}
-    for name, value in document.items():
-        found |= _fields(value, f"{path}.{name}" if path else name)
-    return found
