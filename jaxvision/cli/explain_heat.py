@@ -149,9 +149,7 @@ def _print_table(documents: Sequence[dict[str, Any]], of: str) -> None:
     print_columns(rows)
     if "inside" in documents[0]:
         inside, box = (np.mean([document[key] for document in documents]) for key in ("inside", "box"))
-        print(
-            f"mean over {len(documents)} pictures: {inside:.1%} of the heat inside the box, which is {box:.1%} of them"
-        )
+        print(f"mean over {len(documents)} pictures: {inside:.1%} of the heat inside boxes that cover {box:.1%}")
 
 
 def class_number(wanted: str, ready: ReadyModel) -> int:
