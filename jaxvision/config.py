@@ -47,6 +47,11 @@ class Data:
     """Stretch pictures to image_size, or cut them to its aspect ratio about the middle first (crop)."""
     channels: Literal[1, 3] | None = None
     """Colour channels to decode to. None: 3 for a folder, as stored elsewhere."""
+    bad_pictures: Literal["refuse", "skip"] = "refuse"
+    """Picture files that cannot be decoded stop the run (refuse), or are left out before it begins, each named, counted
+    in the result and listed in the run folder (skip). To find them, skip decodes every picture at each opening."""
+    max_bad: Share = 0.05
+    """With bad_pictures=skip: the largest share of all pictures that may be left out; more is an error."""
     batch_size: Count = 32
     """Examples per optimizer step, over all devices."""
     validation_fraction: Fraction = 0.0
@@ -265,6 +270,11 @@ class Run:
     """Type of activations and products; parameters and losses stay float32."""
     conv: Literal["auto", "lax"] = "auto"
     """How to convolve: lax takes the compiler's own convolution on every platform; auto does so except on a CPU."""
+    devices: Count | None = None
+    """Devices of this machine that each batch is spread over, in equal shares; the result is that of one device, to
+    rounding. None: all."""
+    deterministic: bool = False
+    """On a GPU take only operations that give the same bits each time, without autotuning: slower. A CPU always so."""
     steps_per_dispatch: Count | None = None
     """Training steps that a device with resident pictures does in one call. None: 1 on a CPU, 32 elsewhere."""
     accumulate: Count = 1

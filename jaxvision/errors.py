@@ -24,6 +24,10 @@ class NonFiniteLossError(UserError):
     """Training produced a loss that is not a finite number."""
 
 
+class OutOfMemoryError(UserError):
+    """The device has too little memory for what a run asks of it."""
+
+
 class StoppedError(KeyboardInterrupt):
     """A signal stopped a run between two steps, and what it takes to go on is saved; the message says how."""
 

@@ -55,10 +55,35 @@ def corrupt_png(path: Path) -> Path:
 
 def png_bomb(path: Path) -> Path:
     """A file of a few kilobytes with the header of a 20000 x 20000 picture."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
-    rows = b"IDAT" + zlib.compress(b"\0" * 100_000)
-    chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, rows, b"IEND")]
-    return _written(path, b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    return _png(path, struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0), b"\0" * 100_000)
+
+
+def whole_png_bomb(path: Path) -> Path:
+    """20000 x 20000 pixels of a bit each, all there: 1.2 GB when decoded to three colours."""
+    return _png(path, struct.pack(">IIBBBBB", 20000, 20000, 1, 0, 0, 0, 0), b"\0" * (2501 * 20000))
+
+
+def _png(path: Path, header: bytes, rows: bytes) -> Path:
+    chunks = (b"IHDR" + header, b"IDAT" + zlib.compress(rows), b"IEND")
+    framed = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+    return _written(path, b"\x89PNG\r\n\x1a\n" + b"".join(framed))
+
+
+def flipped_bits(path: Path) -> Path:
+    """A JPEG with one bit flipped in its pixels, which decodes to another picture."""
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 4
+    return _written(path, bytes(content))
+
+
+def turned_back(upright: np.ndarray, mark: int) -> tuple[Image.Image, np.ndarray, Image.Exif]:
+    """A gray picture and a mask stored so that the EXIF mark turns them to `upright` (H, W); and that EXIF."""
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # numbers of Image.Transpose, those that undo the mark
+    image = Image.fromarray(upright)
+    image = image if mark == 1 else image.transpose(Image.Transpose(back[mark]))
+    exif = Image.Exif()
+    exif[0x0112] = mark
+    return image, np.asarray(image), exif
 
 
 def _written(path: Path, content: bytes) -> Path:

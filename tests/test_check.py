@@ -1,5 +1,6 @@
 """`check` finds every bad file and every fault of the whole, and calls a good dataset good."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -25,10 +26,10 @@ BAD = {
 
 
 def filled(root, parts=("train", "validation"), classes=("cat", "dog"), count=3):
-    for part in parts:
-        for name in classes:
-            for number in range(count):
-                broken.good(root / part / name / f"{number}.jpg", seed=number, size=(40 + number, 60 - number))
+    for seed, (part, name) in enumerate(itertools.product(parts, classes)):
+        for number in range(count):
+            path = root / part / name / f"{number}.jpg"
+            broken.good(path, seed=100 * seed + number, size=(40 + number, 60 - number))
     return root
 
 
@@ -39,8 +40,8 @@ def test_a_good_dataset_is_called_good(layout, tmp_path):
         root = tmp_path / "train"
     elif layout == "flat":
         root = tmp_path / "flat"
-        for path in tmp_path.glob("train/*/*.jpg"):
-            broken.good(root / f"{path.parent.name}.{path.name}", size=(42, 58))
+        for seed, path in enumerate(tmp_path.glob("train/*/*.jpg")):
+            broken.good(root / f"{path.parent.name}.{path.name}", seed, size=(42, 58))
     report = check_data(root)
     assert report.ok
     assert report.layout == layout
@@ -64,7 +65,7 @@ def test_every_bad_file_is_listed_with_its_reason(tmp_path):
     assert not report.ok
     for (kind, expected), path in zip(BAD.items(), paths, strict=False):
         assert expected in reasons[str(path)], kind
-    assert reasons[str(paths[-2])] == "there is no such file"
+    assert reasons[str(paths[-2])] == "missing: there is no such file"
     assert "damaged" in reasons[str(paths[-1])]
     assert report.counts["train"] == {"cat": 20, "dog": 20}
     text = format_report(report)
@@ -107,7 +108,7 @@ def test_files_that_are_not_read_are_counted_by_ending(tmp_path):
 def test_oddities_are_notes_and_progress_is_told(tmp_path):
     filled(tmp_path, parts=("train",))
     for number in range(2):
-        broken.picture().convert("CMYK").save(tmp_path / f"train/cat/cmyk{number}.jpg")
+        broken.picture(500 + number).convert("CMYK").save(tmp_path / f"train/cat/cmyk{number}.jpg")
     seen = []
     report = check_folder(tmp_path, progress=lambda done, total: seen.append((done, total)))
     assert report.ok
@@ -116,15 +117,20 @@ def test_oddities_are_notes_and_progress_is_told(tmp_path):
 
 
 def test_archives(tmp_path):
-    inputs, target = np.full((10, 8, 9, 3), 7, np.uint8), np.arange(10) % 2
+    inputs = np.random.default_rng(0).integers(0, 9, (10, 8, 9, 3)).astype(np.uint8)
+    target = np.arange(10) % 2
     good, bad, short, scaled = (tmp_path / f"{name}.npz" for name in ("good", "bad", "short", "scaled"))
     np.savez(good, train_inputs=inputs, train_target=target, class_names=np.array(["cat", "dog"]))
     report = check_data(good)
     assert report.ok
     assert report.counts == {"train": {"cat": 5, "dog": 5}}
     assert report.sizes == ((8, 8), (9, 9))
-    np.savez(bad, train_inputs=inputs, train_target=target, test_inputs=inputs[:1], test_target=target[:1])
-    assert check_data(bad).problems == ("class '1' is missing in test",)
+    np.savez(bad, train_inputs=inputs, train_target=target, test_inputs=inputs[:1], test_target=target[1:2])
+    assert check_data(bad).problems == (
+        "class '0' is missing in test",
+        "a picture of train and test is the same (same pixels): train example 0, test example 0",
+        "a picture has different classes (same pixels): train example 0, test example 0",
+    )
     short.write_bytes(good.read_bytes()[:-50])
     assert "cannot be read" in check_data(short).problems[0]
     np.savez(scaled, train_inputs=inputs / np.float32(255), train_target=target)
@@ -214,3 +220,47 @@ def test_tables_are_checked_with_their_pictures(tmp_path, capsys):
         assert re.search(expected, text)
     (tmp_path / "a.csv").write_text("file,labels\n0.jpg\n")
     assert "line 2: the header has 2 columns" in check_data(tmp_path / "a.csv").problems[0]
+
+
+def test_the_same_picture_in_two_parts_or_classes_is_a_problem(tmp_path):
+    filled(tmp_path)
+    first = tmp_path / "train/cat/0.jpg"
+    (tmp_path / "validation/cat/copy.jpg").write_bytes(first.read_bytes())
+    (tmp_path / "train/cat/again.jpg").write_bytes(first.read_bytes())
+    drawn = tmp_path / "train/dog/drawn.png"
+    broken.good(drawn, 900)
+    Image.open(drawn).save(tmp_path / "train/cat/drawn.bmp")  # other bytes, the same pixels
+    report = check_data(tmp_path)
+    assert not report.ok
+    leak, mixed = sorted(report.problems, reverse=True)
+    assert leak == (
+        "a picture of train and validation is the same (same bytes): "
+        f"{first}, {tmp_path}/validation/cat/copy.jpg, {tmp_path}/train/cat/again.jpg"
+    )
+    assert mixed == f"a picture has different classes (same pixels): {tmp_path}/train/cat/drawn.bmp, {drawn}"
+    assert report.notes == {
+        "the same bytes as another picture of the part": 1,
+        "the same pixels as another picture of the part": 1,
+    }
+    assert report.kinds == {"in several parts": 1, "of several classes": 1, "twice in a part": 2}
+    told = json.loads(report.to_json())
+    assert told["kinds"] == report.kinds
+    assert ["validation", f"{tmp_path}/validation/cat/copy.jpg"] in told["duplicates"][0]["files"]
+    text = format_report(report)
+    assert f"PROBLEM: {leak}" in text
+    assert "nothing wrong" not in text
+
+
+def test_uneven_classes_are_remarked(tmp_path):
+    filled(tmp_path, parts=("train",), count=3)
+    for number in range(8):
+        broken.good(tmp_path / f"train/dog/more{number}.jpg", 800 + number)
+    report = check_data(tmp_path)
+    assert report.ok
+    assert report.imbalance == {"train": 11 / 3}
+    assert not report.remarks
+    broken.good(tmp_path / "train/dog/last.jpg", 850)
+    report = check_data(tmp_path)
+    assert report.ok
+    assert report.imbalance == {"train": 4.0}
+    assert "note: train: uneven classes, 4 times as many pictures of 'dog' as of 'cat'" in format_report(report)

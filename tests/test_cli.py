@@ -266,9 +266,9 @@ def test_summary_counts_parameters(argv, total, capsys):
 
 
 def test_check_lists_bad_pictures(tmp_path, capsys):
-    for name in ("cat", "dog"):
+    for gray, name in enumerate(("cat", "dog")):
         (tmp_path / name).mkdir()
-        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / name / "good.png")
+        Image.fromarray(np.full((4, 4, 3), gray, np.uint8)).save(tmp_path / name / "good.png")
     assert main(["check", str(tmp_path)]) == 0
     (tmp_path / "cat" / "empty.jpg").touch()
     assert main(["check", str(tmp_path), "--json"]) == 2

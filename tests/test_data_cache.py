@@ -144,7 +144,7 @@ def test_the_key_follows_the_files_not_their_place(settings, tmp_path, monkeypat
     assert rebuilt()
     path.rename(path.with_name("99.jpg"))
     assert rebuilt()
-    monkeypatch.setattr(cache, "DECODER_VERSION", 2)
+    monkeypatch.setattr(cache, "DECODER_VERSION", 99)
     assert rebuilt()
     monkeypatch.setattr(cache, "_tensorflow_version", lambda: "2.99")
     assert rebuilt()

@@ -9,16 +9,16 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "jaxvision"
 EXPERIMENTS = PACKAGE.parent / "experiments"
 
 FLOORS: dict[str, int] = {
-    "errors": 0, "config": 0, "types": 0, "serialize": 0, "experiments": 0, "importing": 0, "cachedir": 0, "cores": 0,
-    "outputs": 0,
-    "nn": 1, "augment": 1, "figures": 1,
+    "errors": 0, "config": 0, "ablation": 0, "types": 0, "serialize": 0, "experiments": 0, "importing": 0,
+    "cachedir": 0, "cores": 0, "outputs": 0,
+    "mesh": 1, "nn": 1, "augment": 1, "figures": 1,
     "data": 2,
     "models": 3, "weights": 3,
     "train.losses": 4, "train.metrics": 4, "train.confusion": 4, "train.ranking": 4, "train.task": 4,
     "train.optimizer": 4, "train.state": 4, "train.step": 4,
     "train": 5,
     "report": 6, "bench": 6, "export": 6, "explain": 6,
-    "cli": 7, "__main__": 7,
+    "cli": 7, "sweep": 7, "__main__": 7,
 }  # fmt: skip
 NEVER_MEET = {("data", "models"), ("models", "data")}
 

@@ -65,7 +65,7 @@ def test_what_is_no_mask_is_refused(tmp_path):
     refused(zero_byte(tmp_path / "b.png").name, "empty: zero bytes")
     refused(html_as_jpg(tmp_path / "c.png").name, "not a picture: it looks like an HTML page")
     refused(corrupt_png(tmp_path / "d.png").name, "a mask must hold|damaged")
-    refused("e.png", "there is no such file")
+    refused("e.png", "missing: there is no such file")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32])

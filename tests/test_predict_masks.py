@@ -117,7 +117,7 @@ def test_unusual_pictures_are_read_as_everywhere(runs, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = saved(tmp_path / "turned.jpg", (40, 60), exif=exif, quality=95)
-    assert jv.predict_masks(runs["point"], turned)[0].mask.shape == (40, 60)
+    assert jv.predict_masks(runs["point"], turned)[0].mask.shape == (60, 40)
     for mode, channels in (("L", "point"), ("RGBA", "point"), ("RGB", "gray"), ("LA", "gray")):
         path = saved(tmp_path / f"{mode}.png", (30, 40), mode)
         (got,) = jv.predict_masks(runs[channels], path, tile=True)

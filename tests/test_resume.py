@@ -5,9 +5,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from killed_runs import killed_run
 
 import jaxvision as jv
 from jaxvision.cli import main
@@ -348,34 +346,8 @@ def test_a_second_signal_stops_at_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_process_killed_again_and_again_ends_the_same(tmp_path):
-    """SIGKILL at moments of its own choosing, in saves too, until the run is done."""
-    command = [sys.executable, "-m", "jaxvision", "train", "digits", "--epochs", "3", "--checkpoint.every-minutes", "0"]
-    here = str(Path(__file__).parents[1])
-    environment = {**os.environ, "JAXVISION_CACHE": str(tmp_path / "cache"), "PYTHONPATH": here}
-
-    def run(folder: str, *flags: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            [*command, "--run-dir", folder, *flags], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
-        )
-
-    assert run("whole").wait(300) == 0
-    rng, kills = np.random.default_rng(0), 0
-    while kills < 6:
-        process = run("killed", "--resume")
-        states = tmp_path / "killed" / "training"
-        first = {path.name for path in states.iterdir()} if states.exists() else set()
-        started = time.monotonic()
-        while process.poll() is None and time.monotonic() - started < 200:
-            if states.exists() and {path.name for path in states.iterdir()} - first:
-                time.sleep(rng.uniform(0, 1.5))
-                break
-            time.sleep(0.01)
-        if process.poll() is not None:
-            break
-        process.kill()
-        process.wait(60)
-        kills += 1
-    assert kills >= 2
-    assert run("killed", "--resume").wait(300) == 0
+def test_a_process_killed_again_and_again_ends_the_same(shared_data, tmp_path):
+    """SIGKILL at moments of its own choosing, in saves too."""
+    killed = killed_run(shared_data, tmp_path, kills=6, seed=0)
+    assert killed.in_saves >= 1
     assert_same(tmp_path / "killed", tmp_path / "whole")

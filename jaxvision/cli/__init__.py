@@ -1,6 +1,7 @@
 """The command line. What a user can mend gives one message and exit code 2; what we must mend, a traceback."""
 
 import importlib
+import io
 import logging
 import os
 import re
@@ -32,6 +33,9 @@ COMMANDS = {
     "train": Command(
         "jaxvision.cli.train:train_command", "NAME [--field value ...]", "train a named experiment into a run folder"
     ),
+    "rerun": Command(
+        "jaxvision.cli.rerun:rerun_command", "RUN", "train a finished run again; is the result the same to the bit?"
+    ),
     "evaluate": Command("jaxvision.cli.use:evaluate_command", "RUN [--part PART]", "test a finished run"),
     "predict": Command(
         "jaxvision.cli.predict:predict_command", "RUN IMAGE...", "classes or masks of pictures by a finished run"
@@ -49,7 +53,9 @@ COMMANDS = {
         "jaxvision.cli.extract:extract_command", "RUN_OR_MODEL DATA --out FILE", "features of pictures, as .npz"
     ),
     "ablate-weights": Command(
-        "jaxvision.cli.ablate_weights:ablate_weights_command", "RUN", "what the result owes to each block of a network"
+        "jaxvision.cli.ablate_weights:ablate_weights_command",
+        "RUN",
+        "take blocks out of one trained network: what it owes to each",
     ),
     "export": Command(
         "jaxvision.cli.export:export_command", "RUN --to FORMAT --out PATH", "a model for other programs"
@@ -63,8 +69,8 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
-    Returns the exit code: 0, 2 for a `UserError` or wrong arguments, 130 for Ctrl-C, 143 for SIGTERM in training, 141
-    where nobody reads the output.
+    Returns the exit code: 0, 1 where trials of `ablate` failed, 2 for a `UserError` or wrong arguments, 130 for Ctrl-C,
+    143 for SIGTERM in training, 141 where nobody reads the output.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Libraries warn of what their callers, us, do on purpose; TensorFlow also greets.
@@ -72,6 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "" not in sys.path:  # `python -m` finds the user's modules in the current directory; the script must too
         sys.path.insert(0, "")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files that are no text, or not this terminal's
     try:
         code = _run(arguments)
         sys.stdout.flush()

@@ -41,7 +41,7 @@ def print_masks(arguments: PredictArguments, restored: RestoredRun) -> None:
     true_masks = None if arguments.masks is None else _true_masks(arguments.images, arguments.masks, card)
     documents = []
     for number, (prediction, paths) in enumerate(zip(predictions, files, strict=True)):
-        true_mask = None if true_masks is None else _class_numbers(true_masks[number], card)
+        true_mask = None if true_masks is None else _class_numbers(true_masks[number], prediction.path, card)
         for kind, file in paths.items():
             write_output(file, _content(kind, prediction, true_mask, card))
         documents.append(_document(prediction, paths))
@@ -70,14 +70,14 @@ def _true_masks(images: Sequence[str], masks: str, card: ModelCard) -> list[Path
             )
         if fault := pair_fault((image, str(file))):
             raise DataError(f"{fault}. Received: masks of another size.")
-        _class_numbers(file, card)
+        _class_numbers(file, image, card)
         chosen.append(file)
     return chosen
 
 
-def _class_numbers(file: Path, card: ModelCard) -> np.ndarray:
+def _class_numbers(file: Path, image: str, card: ModelCard) -> np.ndarray:
     try:
-        return rule_of(card.run.data, len(card.class_names)).class_numbers(read_mask(file))
+        return rule_of(card.run.data, len(card.class_names)).class_numbers(read_mask(file, image))
     except DataError as error:
         raise error if str(file) in str(error) else DataError(f"{file}: {error}") from None
 

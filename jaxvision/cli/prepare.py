@@ -1,6 +1,7 @@
 """`jaxvision prepare` and `check`: data, before training."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -9,6 +10,7 @@ from rich.progress import Progress
 
 from jaxvision.cli.runs import RunArguments, parse_run
 from jaxvision.cli.subcommands import run_subcommand
+from jaxvision.outputs import require_absent, write_output
 
 USAGE = "jaxvision prepare dogs-vs-cats SOURCE [--to FOLDER], or jaxvision prepare arrays NAME --to FILE.npz"
 
@@ -86,15 +88,25 @@ class CheckArguments:
     """Number of the first class in masks as stored."""
     ignore_label: int | None = None
     """Number in masks as stored that marks pixels that count nowhere."""
+    hashes: str | None = None
+    """Write the SHA-256 of each file that was read to this new file, as sha256sum does."""
+    against: str | None = None
+    """A file of hashes written before: name files that have changed since, are missing or new. A flipped bit in a JPEG
+    shows in no other way."""
     json: bool = False
-    """Print JSON."""
+    """Print JSON: counts by kind of fault, and every file."""
 
 
 def check_command(argv: list[str]) -> None:
-    """jaxvision check DATA [--class-names NAME ...] [--label-offset N] [--ignore-label N] [--json]"""
+    """jaxvision check DATA [--hashes FILE] [--against FILE] [--json] ..."""
     from jaxvision.data.check import check_data, format_report
+    from jaxvision.data.check_hashes import hash_list, read_hash_list
 
     arguments = tyro.cli(CheckArguments, args=argv, prog="jaxvision check")
+    if arguments.hashes is not None:
+        require_absent(Path(arguments.hashes))
+    if arguments.against is not None:
+        read_hash_list(arguments.against)  # before minutes go into decoding
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading", total=None)
@@ -103,8 +115,11 @@ def check_command(argv: list[str]) -> None:
             class_names=arguments.class_names,
             label_offset=arguments.label_offset,
             ignore_label=arguments.ignore_label,
+            against=arguments.against,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    if arguments.hashes is not None:
+        write_output(Path(arguments.hashes), hash_list(report.hashes))
     print(report.to_json() if arguments.json else format_report(report))
     if not report.ok:
         raise SystemExit(2)

@@ -105,4 +105,7 @@ def print_result(result: Result, console: Console) -> None:
     for number, phase in enumerate(result.phases if len(result.phases) > 1 else ()):
         value = "" if phase.best_value is None else f" ({phase.best_value:.4f})"
         console.print(f"phases.{number}: {phase.epochs} epochs, its best checkpoint at step {phase.best_step}{value}")
+    if result.left_out:
+        counts = ", ".join(f"{count} of {part}" for part, count in result.left_out.items())
+        console.print(f"pictures left out, as they cannot be used: {counts} (left_out.json)")
     console.print(f"run folder: {result.run_dir}", soft_wrap=True)

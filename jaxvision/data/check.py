@@ -1,23 +1,29 @@
 """`check`: look at every example of a dataset on disk before hours are spent on it."""
 
+import contextlib
+import hashlib
 import os
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from jaxvision import config
 from jaxvision.config import PARTS
+from jaxvision.data.check_files import Looked
+from jaxvision.data.check_hashes import changes
 from jaxvision.data.check_masks import check_masks, check_pets, is_masks, is_pets, shares
-from jaxvision.data.check_report import CheckReport, format_report, size_range
+from jaxvision.data.check_picture import check_picture
+from jaxvision.data.check_report import CheckReport, format_report
 from jaxvision.data.check_table import check_table
 from jaxvision.data.mask import MaskRule
-from jaxvision.data.parts import has_masks
-from jaxvision.data.picture import EXTENSIONS, check_picture
-from jaxvision.data.reading import look_at_each
+from jaxvision.data.parts import ArrayPart, has_masks
+from jaxvision.data.picture_file import EXTENSIONS, FaultError, file_content
+from jaxvision.data.reading import look_at_each, readable, walk
 from jaxvision.data.targets import class_counts
 from jaxvision.errors import DataError, UserError
 from jaxvision.types import MAX_MASK_CLASSES
@@ -34,16 +40,30 @@ def check_data(
     class_names: Sequence[str] = (),
     label_offset: int = 0,
     ignore_label: int | None = None,
+    against: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Check a folder of pictures, of pictures and masks, a CSV or an .npz file.
 
     class_names, label_offset, ignore_label: as in `config.Data`, for masks and tables.
+    against: a file of hashes as `hash_list` makes them, of the same data at another time; what differs is told.
     progress(done, total) is called as pictures are read.
 
     Raises DataError only where nothing is at `path`, or nothing that could be a dataset.
     """
     path = Path(path).expanduser()
+    with readable(path):
+        report = _check(path, class_names, label_offset, ignore_label, progress)
+    return report if against is None else replace(report, changes=changes(report.hashes, path, against))
+
+
+def _check(
+    path: Path,
+    class_names: Sequence[str],
+    label_offset: int,
+    ignore_label: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> CheckReport:
     if path.is_dir() and is_pets(path):
         return check_pets(path, ignore_label, progress)
     if path.is_dir() and is_masks(path):
@@ -74,35 +94,21 @@ def check_folder(path: str | os.PathLike[str], *, progress: Callable[[int, int],
         for name, paths in classes.items():
             known = [file for file in paths if file.suffix.lower() in EXTENSIONS]
             files += [(part, name, file) for file in known]
-            unread.update(file.suffix or file.name for file in paths if file.suffix.lower() not in EXTENSIONS)
+            unread.update(_ending(file) for file in paths if file.suffix.lower() not in EXTENSIONS)
             if not known:
                 problems.append(f"{part}: class {name!r} has no pictures")
-    unread.update(file.suffix or file.name for file in _outside(root, layout, parts))
+    unread.update(_ending(file) for file in _outside(root, layout, parts))
     if not files and not problems:
         problems.append(f"no pictures ({' '.join(EXTENSIONS)})")
     problems += _unlike_classes({part: set(classes) for part, classes in parts.items()})
     if layout == "parts":
         problems += [] if "train" in parts else ["there is no part 'train'"]
         problems += [f"folder {f.name!r} is none of {', '.join(PARTS)}" for f in _folders(root) if f.name not in PARTS]
-    bad, notes, sizes = [], Counter[str](), []
+    looked = Looked(root)
     for (part, name, file), check in look_at_each(lambda item: check_picture(item[2]), files, progress):
-        if check.fault is None:
-            counts[part][name] += 1
-        else:
-            bad.append((str(file), check.fault))
-        notes.update(check.notes)
-        if check.size is not None:
-            sizes.append(check.size)
-    return CheckReport(
-        path=str(root),
-        layout=layout,
-        counts=counts,
-        bad=tuple(bad),
-        problems=tuple(problems),
-        notes=dict(notes.most_common()),
-        unread=dict(unread.most_common()),
-        sizes=size_range(sizes),
-    )
+        counts[part][name] += check.fault is None
+        looked.add(part, str(file), check, name)
+    return looked.report(root, layout, counts, problems, unread=unread)
 
 
 def _layout(root: Path) -> tuple[str, dict[str, dict[str, list[Path]]]]:
@@ -125,10 +131,19 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _classes(path: Path) -> dict[str, list[Path]]:
-    return {
-        folder.name: [Path(top, file) for top, _, names in sorted(os.walk(folder)) for file in sorted(names)]
-        for folder in _folders(path)
-    }
+    """The files of each class, and links to folders, which are not followed: they may lead in a circle."""
+    classes = {}
+    for folder in _folders(path):
+        classes[folder.name] = [
+            Path(top, name)
+            for top, folders, names in sorted(walk(folder))
+            for name in sorted([*names, *(inner for inner in folders if os.path.islink(os.path.join(top, inner)))])
+        ]
+    return classes
+
+
+def _ending(file: Path) -> str:
+    return "a link to a folder" if file.is_dir() else file.suffix or file.name
 
 
 def _flat(path: Path) -> dict[str, list[Path]]:
@@ -167,6 +182,9 @@ def _check_npz(path: Path, data: config.Data) -> CheckReport:
     pixels: dict[str, dict[str, float]] = {}
     problems: list[str] = []
     sizes = None
+    looked = Looked(path.parent)
+    with contextlib.suppress(FaultError):
+        looked.add_hash(str(path), hashlib.sha256(file_content(path)).hexdigest())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -178,21 +196,21 @@ def _check_npz(path: Path, data: config.Data) -> CheckReport:
             sizes = ((height, height), (width, width))
             for name in PARTS:
                 if (part := getattr(dataset, name)) is not None:
+                    _compare_pictures(looked, name, part)
                     pictures[name] = len(part.target)
                     counts[name] = class_counts(part.target, dataset.class_names)
                     if has_masks(part):
                         found = np.bincount(np.asarray(part.target).ravel(), minlength=256)
                         pixels[name] = shares(found, dataset.class_names)
     problems += _unlike_classes({part: {k for k, n in classes.items() if n} for part, classes in counts.items()})
-    return CheckReport(
-        path=str(path),
-        layout="npz",
-        counts=counts,
-        bad=(),
-        problems=tuple(problems),
-        notes=dict(Counter(str(warning.message) for warning in caught)),
-        unread={},
-        sizes=sizes,
-        pictures=pictures,
-        pixels=pixels,
-    )
+    looked.notes.update(str(warning.message) for warning in caught)
+    report = looked.report(path, "npz", counts, problems, pictures=pictures, pixels=pixels)
+    return replace(report, sizes=sizes)
+
+
+def _compare_pictures(looked: Looked, name: str, part: ArrayPart) -> None:
+    labels = None if has_masks(part) else np.asarray(part.target)
+    for index in range(len(part.target)):
+        pixels = hashlib.sha256(np.ascontiguousarray(part.inputs[index]).data).hexdigest()
+        label = None if labels is None else labels[index].tobytes()
+        looked.add_pixels(name, f"{name} example {index}", pixels, label, None)

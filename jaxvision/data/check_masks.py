@@ -1,24 +1,29 @@
 """`check` for pictures with masks: every file to its last byte, every number in the masks, and each class' share."""
 
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from jaxvision.config import Data
-from jaxvision.data.check_report import CheckReport, size_range
+from jaxvision.data.check_files import Looked
+from jaxvision.data.check_picture import PictureCheck, check_picture
+from jaxvision.data.check_report import IGNORED, CheckReport
 from jaxvision.data.mask import MASK_EXTENSIONS, MaskRule, read_mask, rule_of
 from jaxvision.data.mask_folder import holds_images_and_masks, mask_folders
+from jaxvision.data.orientation import turned_size
 from jaxvision.data.pairs import Pair, stems, without_partner
 from jaxvision.data.pets import classes_without, split_pets
-from jaxvision.data.picture import EXTENSIONS, PictureCheck, check_picture
-from jaxvision.data.reading import look_at_each
+from jaxvision.data.picture_file import EXTENSIONS, FaultError, file_content
+from jaxvision.data.reading import look_at_each, walk
 from jaxvision.errors import DataError
 from jaxvision.types import IGNORE
 
-IGNORED = "(ignored)"
+EITHER_WAY = "EXIF orientation, and a mask that has the picture's size turned or not: it is turned with the picture"
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class _PairCheck:
     picture: PictureCheck
     mask_fault: str | None
     pixels: np.ndarray
+    mask_sha256: str | None
 
 
 def is_pets(root: Path) -> bool:
@@ -57,7 +63,10 @@ def check_masks(
             bad += alone
         except DataError as error:  # names that two files share, JPEG masks
             problems.append(str(error))
-    return _report(root, "masks", found, bad, problems, class_names, rule, progress)
+    unread = Counter[str]()
+    for folder in folders.values():
+        unread += _unread(folder / "images", tuple(EXTENSIONS)) + _unread(folder / "masks", tuple(MASK_EXTENSIONS))
+    return _report(root, "masks", found, bad, problems, class_names, rule, unread, progress)
 
 
 def check_pets(root: Path, ignore_label: int | None, progress: Callable[[int, int], None] | None) -> CheckReport:
@@ -71,7 +80,8 @@ def check_pets(root: Path, ignore_label: int | None, progress: Callable[[int, in
         problems.append(str(error))
     names = classes_without(ignore_label)
     rule = rule_of(Data("pets", ignore_label=ignore_label), len(names))
-    return _report(root, "pets", split_pets(pairs) if pairs else {}, bad, problems, names, rule, progress)
+    unread = _unread(root / "images", (".jpg",)) + _unread(root / "annotations" / "trimaps", (".png",))
+    return _report(root, "pets", split_pets(pairs) if pairs else {}, bad, problems, names, rule, unread, progress)
 
 
 def _paired(
@@ -82,6 +92,16 @@ def _paired(
     return [(pictures[stem], stored[stem]) for stem in both], without_partner(images, pictures, masks, stored)
 
 
+def _unread(folder: Path, endings: tuple[str, ...]) -> Counter[str]:
+    """Files of other endings, hidden ones too, and links to folders, which are not followed."""
+    unread = Counter[str]()
+    for top, folders, files in walk(folder):
+        unread["a link to a folder"] += sum(os.path.islink(os.path.join(top, name)) for name in folders)
+        named = [(name, Path(name).suffix) for name in files]
+        unread.update(end or name for name, end in named if end.lower() not in endings or name.startswith("."))
+    return +unread
+
+
 def _report(
     root: Path,
     layout: str,
@@ -90,41 +110,38 @@ def _report(
     problems: list[str],
     class_names: Sequence[str],
     rule: MaskRule,
+    unread: Counter[str],
     progress: Callable[[int, int], None] | None,
 ) -> CheckReport:
     files = [(part, pair) for part, pairs in found.items() for pair in pairs]
     seen = {part: np.zeros(256, int) for part in found}
     pixels = {part: np.zeros(256, int) for part in found}
     pictures = dict.fromkeys(found, 0)
-    notes, sizes = Counter[str](), []
+    looked = Looked(root)
+    looked.bad += bad
     for (part, (picture, mask)), check in look_at_each(lambda item: _check_pair(item[1], rule), files, progress):
-        fault = check.picture.fault
-        if fault and layout == "pets" and fault.startswith("mislabelled"):
-            notes[f"{fault}; it is read as that"] += 1
-            fault = None
-        bad += [(picture, fault)] if fault else []
-        bad += [(mask, f"the mask of {picture}: {check.mask_fault}")] if check.mask_fault else []
-        if not fault and not check.mask_fault:
+        shown = check.picture
+        if shown.fault and layout == "pets" and shown.fault.startswith("mislabelled"):
+            shown = replace(shown, fault=None, notes=(*shown.notes, f"{shown.fault}; it is read as that"))
+        looked.add(part, picture, shown)
+        looked.add_hash(mask, check.mask_sha256)
+        looked.bad += [(mask, f"the mask of {picture}: {check.mask_fault}")] if check.mask_fault else []
+        if not shown.fault and not check.mask_fault:
             pictures[part] += 1
             pixels[part] += check.pixels
             seen[part] += check.pixels > 0
-        notes.update(check.picture.notes)
-        sizes += [check.picture.size] if check.picture.size else []
     if not files and not problems:
         problems.append("no pictures with masks")
-    shown = sum(seen.values(), np.zeros(256, int))[:IGNORE]
-    names = tuple(class_names) or tuple(map(str, range(int(shown.nonzero()[0].max(initial=-1)) + 1)))
+    total = sum(seen.values(), np.zeros(256, int))[:IGNORE]
+    names = tuple(class_names) or tuple(map(str, range(int(total.nonzero()[0].max(initial=-1)) + 1)))
     absent = [name for name, count in zip(names, seen.get("train", ()), strict=False) if not count]
     problems += [f"train: no mask shows class {name!r}" for name in absent]
-    return CheckReport(
-        path=str(root),
-        layout=layout,
-        counts={part: dict(zip(names, seen[part].tolist(), strict=False)) for part in found},
-        bad=tuple(bad),
-        problems=tuple(problems),
-        notes=dict(notes.most_common()),
-        unread={},
-        sizes=size_range(sizes),
+    return looked.report(
+        root,
+        layout,
+        {part: dict(zip(names, seen[part].tolist(), strict=False)) for part in found},
+        problems,
+        unread=unread,
         pictures=pictures,
         pixels={part: shares(pixels[part], names) for part in found},
     )
@@ -132,20 +149,21 @@ def _report(
 
 def _check_pair(pair: Pair, rule: MaskRule) -> _PairCheck:
     picture = check_picture(pair[0])
-    nothing = np.zeros(256, int)
+    fault, sha256, pixels = None, None, np.zeros(256, int)
     try:
+        sha256 = hashlib.sha256(file_content(pair[1])).hexdigest()
         stored = read_mask(pair[1])
-    except DataError as error:
-        return _PairCheck(picture, str(error).removeprefix(f"{pair[1]}: "), nothing)
-    if picture.size is not None and stored.shape != picture.size:
-        height, width = picture.size
-        fault = f"{stored.shape[0]} x {stored.shape[1]} (height x width), but the picture has {height} x {width}"
-        return _PairCheck(picture, fault, nothing)
-    try:
-        numbers = rule.class_numbers(stored)
-    except DataError as error:
-        return _PairCheck(picture, str(error), nothing)
-    return _PairCheck(picture, None, np.bincount(numbers.ravel(), minlength=256))
+        size = picture.size or stored.shape
+        if stored.shape not in (size, turned_size(size, picture.mark)):
+            height, width = size
+            fault = f"{stored.shape[0]} x {stored.shape[1]} (height x width), but the picture has {height} x {width}"
+        elif picture.mark != 1 and size == turned_size(size, picture.mark):
+            picture = replace(picture, notes=(*picture.notes, EITHER_WAY))
+        if fault is None:
+            pixels = np.bincount(rule.class_numbers(stored).ravel(), minlength=256)
+    except (DataError, FaultError) as error:
+        fault = str(error).removeprefix(f"{pair[1]}: ")
+    return _PairCheck(picture, fault, pixels, sha256)
 
 
 def shares(pixels: np.ndarray, names: Sequence[str]) -> dict[str, float]:

@@ -8,13 +8,17 @@ import numpy as np
 from jaxvision import config
 from jaxvision.config import PARTS
 from jaxvision.data.cache import open_cache
+from jaxvision.data.check_picture import picture_fault
 from jaxvision.data.csv_rows import Row, read_rows
 from jaxvision.data.folder import common_size, refuse_mislabelled
+from jaxvision.data.left_out import LeftOut, without_bad
 from jaxvision.data.pairs import refuse
 from jaxvision.data.parts import Dataset, FilePart, fingerprint
 from jaxvision.data.paths import existing_path
-from jaxvision.data.picture import EXTENSIONS
+from jaxvision.data.picture_file import EXTENSIONS
 from jaxvision.errors import DataError
+
+NOT_THERE = "pictures are not there"
 
 
 def csv(data: config.Data) -> Dataset:
@@ -30,11 +34,20 @@ def csv(data: config.Data) -> Dataset:
     if not path.is_file():
         raise DataError(f"data.path must be a CSV file. Received: {path}, a folder.")
     class_names, rows = read_rows(path, data.class_names)
+    skip = data.bad_pictures == "skip"
     for what, faults in table_faults(path, rows).items():
-        refuse(faults, what)
-    for row in rows:
-        refuse_mislabelled(row.file)
+        if not (skip and what == NOT_THERE):
+            refuse(faults, what)
     by_part = {name: [row for row in rows if row.part == name] for name in PARTS}
+    left_out: tuple[LeftOut, ...] = ()
+    if skip:
+        by_part, left_out = without_bad(
+            by_part, lambda row: picture_fault(row.file), lambda row: row.file, data, str(path)
+        )
+        rows = [row for part in by_part.values() for row in part]
+    else:
+        for row in rows:
+            refuse_mislabelled(row.file)
     if not by_part["train"]:
         raise DataError(f"{path}: no row is of the part train. Received: {len(rows)} rows.")
     size = data.image_size or common_size([row.file for row in rows])
@@ -51,6 +64,7 @@ def csv(data: config.Data) -> Dataset:
         class_names=class_names,
         image_shape=(*size, data.channels or 3),
         fingerprint=fingerprint(parts, str(path.parent)),
+        left_out=left_out,
     )
 
 
@@ -79,5 +93,5 @@ def table_faults(path: Path, rows: list[Row]) -> dict[str, list[str]]:
         f"files have no ending that is read, {' '.join(EXTENSIONS)}": [
             f"{path}, line {row.line}: {row.file}" for row in unread
         ],
-        "pictures are not there": [f"{path}, line {row.line}: {row.file}" for row in missing],
+        NOT_THERE: [f"{path}, line {row.line}: {row.file}" for row in missing],
     }

@@ -27,7 +27,9 @@ def digits(data: config.Data) -> Dataset:
 
     parts = {name: ArrayPart(pictures[chosen], target[chosen]) for name, chosen in split(labels).items()}
     return Dataset(
-        **parts,
+        parts["train"],
+        parts["validation"],
+        parts["test"],
         class_names=tuple("0123456789"),
         image_shape=pictures.shape[1:],
         fingerprint=fingerprint(parts),

@@ -15,10 +15,11 @@ from rich.progress import track
 
 from jaxvision.config import PARTS, Data
 from jaxvision.data.cache import decoded_key
+from jaxvision.data.check_picture import picture_fault
 from jaxvision.data.mask_folder import holds_images_and_masks
 from jaxvision.data.open import SOURCES, open_dataset
 from jaxvision.data.parts import ArrayPart, FilePart, Part, has_masks
-from jaxvision.data.picture import EXTENSIONS, picture_fault
+from jaxvision.data.picture_file import EXTENSIONS
 from jaxvision.data.pipeline import file_batches, sequence_batches
 from jaxvision.data.reading import look_at_each
 from jaxvision.errors import DataError

@@ -7,11 +7,13 @@ from typing import Protocol
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxvision.data.cache import cached
 from jaxvision.data.order import epoch_order
 from jaxvision.data.parts import ArrayPart, FilePart, Part, SequentialPart, decoded_bytes, in_memory
 from jaxvision.data.prefetch import prefetch
+from jaxvision.mesh import batch_mesh, on_each, spread
 from jaxvision.types import Batch, Stretch
 
 
@@ -63,7 +65,14 @@ class Plan:
 
 
 def open_feed(
-    part: Part, *, batch_size: int, seed: int | None, residence: str, resident_mb: int, shuffle: bool = True
+    part: Part,
+    *,
+    batch_size: int,
+    seed: int | None,
+    residence: str,
+    resident_mb: int,
+    shuffle: bool = True,
+    mesh: Mesh | None = None,
 ) -> Feed:
     """A feed of `part`.
 
@@ -72,15 +81,17 @@ def open_feed(
     residence: "device" keeps all pictures on the device, "stream" brings each batch, "auto" keeps up to
     `resident_mb` MB (2**20 bytes). Both give the same batches, bit for bit, except for a SequentialPart: streamed,
     it can only be shuffled within a buffer, and starting inside an epoch reads past what comes before.
+    mesh: devices to spread each batch over (pictures that stay on the device are on each); None: the first device.
     Pictures that the part's decoded cache holds are read from there: the same batches (a SequentialPart's as if it had
     random access) without decoding.
     """
     if not isinstance(part, ArrayPart):
         part = cached(part) or part
     plan = Plan(len(part.target), batch_size, seed, shuffle)
+    mesh = batch_mesh(1) if mesh is None else mesh
     if residence == "device" or (residence == "auto" and decoded_bytes(part) <= resident_mb * 2**20):
-        return ResidentFeed(part, plan)
-    return StreamedFeed(part, plan)
+        return ResidentFeed(part, plan, mesh)
+    return StreamedFeed(part, plan, mesh)
 
 
 class ResidentFeed:
@@ -88,15 +99,15 @@ class ResidentFeed:
 
     resident = True
 
-    def __init__(self, part: Part, plan: Plan) -> None:
+    def __init__(self, part: Part, plan: Plan, mesh: Mesh) -> None:
         if not isinstance(part, ArrayPart):
             from jaxvision.data.pipeline import decode
 
             part = decode(part)
-        self.plan = plan
+        self.plan, self._mesh = plan, mesh
         self.num_examples, self.batch_size = plan.num_examples, plan.batch_size
-        self._inputs = jax.device_put(in_memory(part.inputs))
-        self._target = jax.device_put(in_memory(part.target))
+        self._inputs = on_each(mesh, in_memory(part.inputs))
+        self._target = on_each(mesh, in_memory(part.target))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -107,15 +118,16 @@ class ResidentFeed:
         for begin in range(0, len(order), self.batch_size):
             chosen = order[begin : begin + self.batch_size]
             padding = self.plan.padding(len(chosen))
-            inputs, target = _gather(self._inputs, self._target, np.pad(chosen, (0, padding), mode="edge"))
-            yield Batch(inputs, target, _valid(len(chosen), padding))
+            rows = spread(self._mesh, np.pad(chosen, (0, padding), mode="edge"))
+            inputs, target = _gather(self._inputs, self._target, rows)
+            yield Batch(inputs, target, spread(self._mesh, _valid(len(chosen), padding)))
 
     def stretches(self, epoch: int, lengths: Sequence[int], start: int = 0) -> Iterator[Stretch]:
         order, begin = self.plan.order(epoch, start).astype(np.int32), 0
         for length in lengths:
             chosen = order[begin : begin + length * self.batch_size]
             begin += len(chosen)
-            yield Stretch(self._inputs, self._target, chosen.reshape(length, -1))
+            yield Stretch(self._inputs, self._target, spread(self._mesh, chosen.reshape(length, -1), axis=1))
 
 
 @jax.jit
@@ -128,8 +140,8 @@ class StreamedFeed:
 
     resident = False
 
-    def __init__(self, part: Part, plan: Plan) -> None:
-        self.part, self.plan = part, plan
+    def __init__(self, part: Part, plan: Plan, mesh: Mesh) -> None:
+        self.part, self.plan, self._mesh = part, plan, mesh
         self.num_examples, self.batch_size = plan.num_examples, plan.batch_size
 
     @property
@@ -148,10 +160,12 @@ class StreamedFeed:
             count = len(target)
             padding = self.plan.padding(count)
             inputs, target = _padded(inputs, padding), _padded(target, padding)
-            yield Batch(jax.device_put(inputs), jax.device_put(target), _valid(count, padding))
+            yield Batch(*(spread(self._mesh, rows) for rows in (inputs, target, _valid(count, padding))))
 
     def _read(self, epoch: int, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         order = self.plan.order(epoch, start)
+        if not len(order):  # the run was stopped with the epoch's last step
+            return
         match self.part:
             case ArrayPart(inputs=inputs, target=target):
                 for begin in range(0, len(order), self.batch_size):
@@ -180,5 +194,5 @@ def _padded(rows: np.ndarray, padding: int) -> np.ndarray:
     return np.pad(rows, [(0, padding)] + [(0, 0)] * (rows.ndim - 1), mode="edge") if padding else rows
 
 
-def _valid(count: int, padding: int) -> jax.Array:
-    return jax.device_put(np.arange(count + padding) < count)
+def _valid(count: int, padding: int) -> np.ndarray:
+    return np.arange(count + padding) < count

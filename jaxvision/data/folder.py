@@ -1,19 +1,23 @@
 """Source `folder`: one sub-folder per class, as Keras' image_dataset_from_directory reads it."""
 
 import os
+import stat
 import warnings
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from jaxvision import config
 from jaxvision.config import PARTS
 from jaxvision.data.cache import open_cache
+from jaxvision.data.check_picture import picture_fault
+from jaxvision.data.left_out import LeftOut, without_bad
+from jaxvision.data.orientation import turned_size
 from jaxvision.data.parts import Dataset, FilePart, fingerprint
 from jaxvision.data.paths import existing_path
-from jaxvision.data.picture import EXTENSIONS, looks_like
+from jaxvision.data.picture_file import EXTENSIONS, NO_FILE, FaultError, looks_like, picture_header
+from jaxvision.data.reading import walk
 from jaxvision.errors import DataError, nearest
 
 
@@ -21,7 +25,8 @@ def folder(data: config.Data) -> Dataset:
     """DIR/{train,validation,test}/CLASS/*.jpg, or DIR/CLASS/*.jpg for a training part alone.
 
     Classes are the sub-folders in alphabetical order; pictures (.jpg .jpeg .png .bmp .gif, at any depth) are
-    decoded to `data.channels` (3 if not given) and resized to `data.image_size` by `data.resize`.
+    decoded to `data.channels` (3 if not given) and resized to `data.image_size` by `data.resize`. JPEGs and PNGs are
+    turned as their EXIF mark says, which Keras leaves undone.
     """
     root = existing_path(data)
     if not root.is_dir():
@@ -45,13 +50,20 @@ def folder(data: config.Data) -> Dataset:
             "Put the pictures of each class in a sub-folder of its name (Kaggle's dogs-vs-cats: "
             "jaxvision prepare dogs-vs-cats)."
         )
-    files = {name: _pictures(path, class_names) for name, path in parts.items()}
-    size = data.image_size or common_size([path for paths, _ in files.values() for path in paths])
-    cache = open_cache(data)
-    read = {
-        name: FilePart(paths, target, size, data.channels or 3, data.resize, cache)
-        for name, (paths, target) in files.items()
-    }
+    files: dict[str, list[tuple[str, int]]] = {name: _pictures(path, class_names) for name, path in parts.items()}
+    left_out: tuple[LeftOut, ...] = ()
+    if data.bad_pictures == "skip":
+        files, left_out = without_bad(files, lambda file: picture_fault(file[0]), lambda file: file[0], data, str(root))
+        _refuse_empty(files, class_names, str(root))
+    else:
+        for file, _ in (file for found in files.values() for file in found):
+            refuse_mislabelled(file)
+    size = data.image_size or common_size([file for found in files.values() for file, _ in found])
+    cache, read = open_cache(data), {}
+    for name, found in files.items():
+        paths, labels = zip(*found, strict=True)
+        target = np.asarray(labels, np.int32)
+        read[name] = FilePart(paths, target, size, data.channels or 3, data.resize, cache)
     return Dataset(
         train=read["train"],
         validation=read.get("validation"),
@@ -59,6 +71,7 @@ def folder(data: config.Data) -> Dataset:
         class_names=tuple(class_names),
         image_shape=(*size, data.channels or 3),
         fingerprint=fingerprint(read, str(root)),
+        left_out=left_out,
     )
 
 
@@ -74,8 +87,19 @@ def _contents(path: Path) -> str:
     return f"{len(names)} files ({', '.join(names[:3])}{', ...' if names[3:] else ''})" if names else "an empty folder"
 
 
-def _pictures(path: Path, class_names: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Paths in Keras' order and int32 labels of the pictures of one part."""
+def _refuse_empty(files: dict[str, list[tuple[str, int]]], class_names: list[str], where: str) -> None:
+    """DataError where no picture of a class is left in a part."""
+    for part, found in files.items():
+        if missing := set(range(len(class_names))) - {label for _, label in found}:
+            name = class_names[min(missing)]
+            raise DataError(
+                f"{where}: no picture of class {name!r} in the {part} part can be used. `jaxvision check` lists why. "
+                f"Received: {len(found)} good pictures of other classes."
+            )
+
+
+def _pictures(path: Path, class_names: list[str]) -> list[tuple[str, int]]:
+    """Paths in Keras' order and labels of the pictures of one part."""
     if (found := _folders(path)) != class_names:
         odd = sorted(set(found) ^ set(class_names))
         raise DataError(
@@ -87,7 +111,7 @@ def _pictures(path: Path, class_names: list[str]) -> tuple[tuple[str, ...], np.n
     others: list[str] = []
     for label, name in enumerate(class_names):
         before = len(paths)
-        for root, folders, files in sorted(os.walk(path / name)):
+        for root, folders, files in sorted(walk(path / name)):
             others += [os.path.join(root, item) for item in folders if os.path.islink(os.path.join(root, item))]
             for file in sorted(files):
                 known = os.path.splitext(file)[1].lower() in EXTENSIONS
@@ -98,11 +122,9 @@ def _pictures(path: Path, class_names: list[str]) -> tuple[tuple[str, ...], np.n
                 f"Endings that are read: {' '.join(sorted(EXTENSIONS))}."
             )
         target += [label] * (len(paths) - before)
-    for found_path in paths:
-        refuse_mislabelled(found_path)
     others += [os.path.join(path, file) for file in sorted(os.listdir(path)) if os.path.isfile(path / file)]
     warn_unread(path, others)
-    return tuple(paths), np.asarray(target, np.int32)
+    return list(zip(paths, target, strict=True))
 
 
 def warn_unread(path: Path, others: list[str]) -> None:
@@ -116,6 +138,8 @@ def warn_unread(path: Path, others: list[str]) -> None:
 def refuse_mislabelled(path: str) -> None:
     """The first bytes must be those of the format that the ending promises: found now, not in the middle of a run."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise DataError(f"{path}: {NO_FILE}. Received: no file with an end. Remove it.")
         with open(path, "rb", buffering=0) as file:
             start = file.read(1024)
     except OSError as error:
@@ -133,18 +157,18 @@ def refuse_mislabelled(path: str) -> None:
 
 
 def common_size(paths: list[str]) -> tuple[int, int]:
-    """(height, width) of all the pictures, by their headers."""
+    """(height, width) of all the pictures as they are meant to be seen, by their headers."""
     sizes: list[tuple[int, int]] = []
     for path in paths:
         try:
-            with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
-                width, height = picture.size
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path}: not a picture. Received: {os.path.getsize(path)} bytes ({error}).") from error
-        sizes.append((height, width))
+            with warnings.catch_warnings(action="ignore"):
+                header = picture_header(path)
+            sizes.append(turned_size(header.size, header.mark))
+        except FaultError as fault:
+            raise DataError(f"{path}: {fault}. Received: {os.path.getsize(path)} bytes.") from None
         if sizes[-1] != sizes[0]:
             raise DataError(
-                f"{path}: pictures differ in size. Received: {height} x {width} after {sizes[0][0]} x {sizes[0][1]} "
-                f"({paths[0]}). Set data.image_size, to which all are resized."
+                f"{path}: pictures differ in size. Received: {sizes[-1][0]} x {sizes[-1][1]} after "
+                f"{sizes[0][0]} x {sizes[0][1]} ({paths[0]}). Set data.image_size, to which all are resized."
             )
     return sizes[0]

@@ -71,8 +71,8 @@ class MaskFiles(LazyMasks):
         return masks
 
     def class_numbers(self, index: int) -> np.ndarray:
-        """One mask in the size it is stored in, uint8 (h, w)."""
-        stored = read_mask(self.paths[index])
+        """One mask in its own size, uint8 (h, w), turned with its picture."""
+        stored = read_mask(self.paths[index], self.pictures[index])
         try:
             return self.rule.class_numbers(stored)
         except DataError as error:

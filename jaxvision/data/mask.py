@@ -2,20 +2,21 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from jaxvision import config
-from jaxvision.data.picture import (
+from jaxvision.data.orientation import turned, turned_size
+from jaxvision.data.picture import central_window
+from jaxvision.data.picture_file import (
     FaultError,
-    central_window,
     decode_image,
     file_content,
     open_image,
     opened_header,
+    picture_header,
 )
 from jaxvision.errors import DataError
 from jaxvision.types import IGNORE, MAX_MASK_CLASSES
@@ -72,24 +73,35 @@ def rule_of(data: config.Data, num_classes: int) -> MaskRule:
     return MaskRule(num_classes, 1 if data.source == "pets" else data.label_offset, data.ignore_label)
 
 
-def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
+def read_mask(path: str | os.PathLike[str], picture: str | os.PathLike[str] | None = None) -> np.ndarray:
     """The numbers stored in a PNG, BMP or GIF mask, (H, W) of an integer type: gray values or indices of a palette.
+
+    picture: the file it belongs to. As the EXIF mark of a picture turns it (see `orientation`), a mask of the size that
+    the picture is stored in is turned with it; one that has the turned size alone is taken as it is. A mark in the mask
+    itself is passed over.
 
     Raises: DataError naming the file: missing, damaged, no picture, a JPEG, or with colours instead of numbers.
     """
     try:
-        content = file_content(Path(path))
+        content = file_content(path)
         image = open_image(content)
         _require_numbers(image)
         decode_image(image, content)
         stored = np.asarray(image)
+        size, mark, _ = ((0, 0), 1, False) if picture is None else picture_header(picture)
     except FaultError as fault:
         raise DataError(f"{path}: {fault}. Received: no readable mask.") from None
     if stored.dtype == np.bool_:
-        return stored.astype(np.uint8)
-    if image.format == "PNG" and image.mode == "L" and (step := GRAY_STEPS.get(content[24])):
-        return stored // np.uint8(step)
-    return stored
+        stored = stored.astype(np.uint8)
+    elif image.format == "PNG" and image.mode == "L" and (step := GRAY_STEPS.get(content[24])):
+        stored = stored // np.uint8(step)
+    return turned(stored, mark) if stored.shape == size else stored
+
+
+def fits(mask: tuple[int, int], picture: str | os.PathLike[str]) -> bool:
+    """Whether a mask has the size of its picture (height, width), as that is stored or as its EXIF mark turns it."""
+    size, mark, _ = picture_header(picture)
+    return mask in (size, turned_size(size, mark))
 
 
 def mask_size(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -8,8 +8,9 @@ from jaxvision.config import PARTS
 from jaxvision.data.cache import open_cache
 from jaxvision.data.folder import common_size, refuse_mislabelled
 from jaxvision.data.lazy_masks import MaskFiles, over_cores
+from jaxvision.data.left_out import LeftOut, without_bad
 from jaxvision.data.mask import MaskRule, rule_of
-from jaxvision.data.pairs import Pair, pair_faults, pairs, refuse
+from jaxvision.data.pairs import Pair, decoded_fault, pair_faults, pairs, refuse
 from jaxvision.data.parts import Dataset, FilePart, fingerprint
 from jaxvision.data.paths import existing_path
 from jaxvision.data.targets import largest_class
@@ -28,10 +29,14 @@ def masks(data: config.Data) -> Dataset:
     """
     root = existing_path(data)
     found = {name: pairs(folder / "images", folder / "masks") for name, folder in mask_folders(root).items()}
-    for part in found.values():
-        for picture, _ in part:
-            refuse_mislabelled(picture)
-        refuse([fault for fault in pair_faults(part) if fault], "pictures or masks do not fit")
+    left_out: tuple[LeftOut, ...] = ()
+    if data.bad_pictures == "skip":
+        found, left_out = without_bad(found, decoded_fault, lambda pair: pair[0], data, str(root))
+    else:
+        for part in found.values():
+            for picture, _ in part:
+                refuse_mislabelled(picture)
+            refuse([fault for fault in pair_faults(part) if fault], "pictures or masks do not fit")
     size = data.image_size or common_size([picture for part in found.values() for picture, _ in part])
     names = data.class_names or _numbered(found["train"], data)
     rule = rule_of(data, len(names))
@@ -43,6 +48,7 @@ def masks(data: config.Data) -> Dataset:
         class_names=names,
         image_shape=(*size, data.channels or 3),
         fingerprint=fingerprint(parts, str(root)),
+        left_out=left_out,
     )
 
 

@@ -10,7 +10,7 @@ from jaxvision import config
 from jaxvision.data.arrays import array_dataset, array_part
 from jaxvision.data.parts import Dataset
 from jaxvision.data.paths import existing_path
-from jaxvision.data.picture import looks_like
+from jaxvision.data.picture_file import looks_like
 from jaxvision.errors import DataError, nearest
 
 KEYS = {

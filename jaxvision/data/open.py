@@ -1,5 +1,6 @@
 """Opening a dataset: find its source, check it, set a validation part aside, apply limits."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,6 +22,7 @@ from jaxvision.data.parts import (
     image_shape,
     take,
 )
+from jaxvision.data.reading import readable
 from jaxvision.data.targets import check_target
 from jaxvision.errors import ConfigError, DataError, nearest
 from jaxvision.importing import import_attribute
@@ -39,6 +41,9 @@ SOURCES = {
 }
 """Sources by name; each is imported when it is used. `tfds:NAME` and `package.module:Name` come on top."""
 
+FILE_SOURCES = ("folder", "masks", "pets", "csv")
+"""Those that read picture files one by one."""
+
 
 def open_dataset(data: config.Data, *, given: Mapping[str, Any] | None = None) -> Dataset:
     """The examples that `data` describes, or those `given` in Python, checked and cut to the parts asked for.
@@ -54,7 +59,9 @@ def open_dataset(data: config.Data, *, given: Mapping[str, Any] | None = None) -
             "--data.source and --data.path. Received: 'given'."
         )
     else:
-        dataset = find_source(data.source)(data)
+        source = find_source(data.source)
+        with readable(data.path) if data.source in SOURCES else contextlib.nullcontext():
+            dataset = source(data)
     if not isinstance(dataset, Dataset):
         raise DataError(f"data.source={data.source} must return a Dataset. Received: {type(dataset).__name__}.")
     _check(dataset)
@@ -133,6 +140,13 @@ def _check_fields(dataset: Dataset, data: config.Data, *, given: bool) -> None:
             f"data.target: there is but one thing to predict in these data, a {only}. Received: {data.target!r}. Set it"
             " to None."
         )
+    if data.bad_pictures != "refuse" and (given or (not own and data.source not in FILE_SOURCES)):
+        raise ConfigError(
+            f"data.bad_pictures: only sources of picture files ({', '.join(FILE_SOURCES)}) can leave some out. "
+            f"Received: {data.bad_pictures!r}."
+        )
+    if data.bad_pictures == "refuse" and data.max_bad != config.Data.max_bad:
+        raise ConfigError(f"data.max_bad goes with data.bad_pictures=skip. Received: {data.max_bad:g}.")
     if not has_masks(dataset.train):
         for field, default in (("label_offset", 0), ("ignore_label", None)):
             if (value := getattr(data, field)) != default:

@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxvision.data.check_picture import picture_fault
 from jaxvision.data.folder import warn_unread
 from jaxvision.data.lazy_masks import over_cores
-from jaxvision.data.mask import MASK_EXTENSIONS, mask_size
-from jaxvision.data.picture import EXTENSIONS, FaultError, opened_header
+from jaxvision.data.mask import MASK_EXTENSIONS, fits, mask_size, read_mask
+from jaxvision.data.picture_file import EXTENSIONS, FaultError, opened_header
+from jaxvision.data.reading import walk
 from jaxvision.errors import DataError
 
 MAX_LINES = 20
@@ -39,7 +41,7 @@ def stems(folder: Path, endings: tuple[str, ...], *, quiet: bool = False) -> dic
     """
     found: dict[str, str] = {}
     others, doubled = [], []
-    for top, folders, files in os.walk(folder):
+    for top, folders, files in walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for file in sorted(name for name in files if not name.startswith(".")):
             path = os.path.join(top, file)
@@ -91,7 +93,7 @@ def pair_fault(pair: Pair) -> str | None:
         stored = mask_size(mask)
     except FaultError as fault:
         return f"{mask}, the mask of {picture}: {fault}"
-    if stored != size:
+    if stored != size and not fits(stored, picture):
         return (
             f"{mask}: {stored[0]} x {stored[1]} (height x width), but its picture {picture} has {size[0]} x {size[1]}"
         )
@@ -101,6 +103,25 @@ def pair_fault(pair: Pair) -> str | None:
 def pair_faults(found: Sequence[Pair]) -> list[str | None]:
     """`pair_fault` of each, read on all processor cores."""
     return over_cores(pair_fault, found)
+
+
+def decoded_fault(pair: Pair, *, true_endings: bool = True) -> str | None:
+    """What is wrong with a picture and its mask, decoded to their last bytes; None where nothing is.
+
+    true_endings: a picture of another format than its ending says is wrong, too. What the numbers in the mask mean is
+    not looked at.
+    """
+    picture, mask = pair
+    fault = picture_fault(picture)
+    if fault and (true_endings or not fault.startswith("mislabelled")):
+        return fault
+    if fault := pair_fault(pair):
+        return fault.removeprefix(f"{picture}: ")
+    try:
+        read_mask(mask)
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def refuse(faults: Sequence[str], what: str) -> None:

@@ -1,5 +1,6 @@
 """What a source gives: a dataset of up to three parts, each in one of three kinds of storage."""
 
+import functools
 import hashlib
 import math
 import os
@@ -11,6 +12,8 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 
 from jaxvision.data.lazy_masks import LazyMasks, MaskFiles
+from jaxvision.data.left_out import LeftOut
+from jaxvision.data.marks import read_marks
 
 HASHED_BYTES = 2**28
 """Pictures, or masks, beyond this are fingerprinted by 4,096 evenly spaced ones (labels always whole)."""
@@ -81,6 +84,11 @@ class FilePart:
     true_endings: bool = True
     dtype = np.dtype(np.uint8)
 
+    @functools.cached_property
+    def marks(self) -> np.ndarray | None:
+        """How to read and turn each picture, found in the files when first asked for; see `marks.read_marks`."""
+        return read_marks(self.paths)
+
 
 @dataclass(frozen=True, eq=False)
 class SequentialPart:
@@ -112,6 +120,7 @@ class Dataset:
     """Examples to train, validate and test with. image_shape is (H, W, C).
 
     fingerprint: sha256 over what identifies the data as the source has it, before limits and set-aside parts.
+    left_out: pictures of the source that cannot be used and are in no part.
     """
 
     train: Part
@@ -120,6 +129,7 @@ class Dataset:
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     fingerprint: str
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def image_shape(part: Part) -> tuple[int, int, int]:
@@ -214,7 +224,9 @@ def fingerprint(parts: Mapping[str, Part], root: str = "") -> str:
         elif isinstance(part, FilePart):
             masks = target.paths if isinstance(target, MaskFiles) else ()
             for path in (*part.paths, *masks):
-                digest.update(f"{os.path.relpath(path, root)} {os.path.getsize(path)}\n".encode())
+                digest.update(
+                    f"{os.path.relpath(path, root)} {os.path.getsize(path)}\n".encode(errors="surrogateescape")
+                )
     return digest.hexdigest()
 
 

@@ -2,21 +2,24 @@
 
 import os
 import random
-import warnings
 from pathlib import Path
 
 from jaxvision import config
 from jaxvision.data.folder import common_size
+from jaxvision.data.left_out import LeftOut, warn_left_out, without_bad
 from jaxvision.data.mask import rule_of
 from jaxvision.data.mask_folder import mask_parts
-from jaxvision.data.pairs import MAX_LINES, Pair, pair_faults, refuse, stems, without_partner
+from jaxvision.data.pairs import Pair, decoded_fault, pair_faults, refuse, stems, without_partner
 from jaxvision.data.parts import Dataset, fingerprint
 from jaxvision.data.paths import existing_path
-from jaxvision.data.picture import EXTENSIONS, looks_like
+from jaxvision.data.picture_file import EXTENSIONS, looks_like
 from jaxvision.errors import ConfigError, DataError
 
 CLASS_NAMES = ("animal", "background", "contour")
 """Trimaps hold 1, 2 and 3 for them."""
+
+Sifted = tuple[dict[str, list[Pair]], tuple[LeftOut, ...]]
+"""The good pairs of each part, and the pictures of the others."""
 
 SEED, VALIDATION = 1337, 1000
 """Of Chollet, Deep Learning with Python (2nd edition), section 9.2."""
@@ -42,16 +45,13 @@ def pets(data: config.Data) -> Dataset:
             "data.ignore_label: animal and background are what trimaps are about; only contours (3) can count nowhere."
             f" Received: {data.ignore_label}."
         )
-    found = pets_pairs(root)
-    faults = dict(zip(found, pair_faults(found), strict=True))
-    left_out = [fault or _unknown_format(pair[0]) for pair, fault in faults.items()]
-    _warn([fault for fault in left_out if fault], root)
-    good = {pair for pair, fault in zip(faults, left_out, strict=True) if not fault}
-    split = {name: [pair for pair in part if pair in good] for name, part in split_pets(found).items()}
+    parted = split_pets(pets_pairs(root))
+    split, left_out = _skipped(parted, data, root) if data.bad_pictures == "skip" else _by_header(parted, root)
+    good = [picture for part in split.values() for picture, _ in part]
     if not all(split.values()):
         raise DataError(f"{root}: too few pictures to train and validate. Received: {len(good)} that can be read.")
-    size = data.image_size or common_size([picture for picture, _ in good])
-    jpegs = all(_kind(picture) == "a JPEG picture" for picture, _ in good)
+    size = data.image_size or common_size(good)
+    jpegs = all(_kind(picture) == "a JPEG picture" for picture in good)
     class_names = classes_without(data.ignore_label)
     parts = mask_parts(split, size, rule_of(data, len(class_names)), data, true_endings=jpegs)
     return Dataset(
@@ -61,6 +61,7 @@ def pets(data: config.Data) -> Dataset:
         class_names=class_names,
         image_shape=(*size, data.channels or 3),
         fingerprint=fingerprint(parts, str(root)),
+        left_out=left_out,
     )
 
 
@@ -96,6 +97,29 @@ def split_pets(found: list[Pair]) -> dict[str, list[Pair]]:
     return {"train": shuffled[:-held_out], "validation": shuffled[-held_out:]}
 
 
+def _skipped(found: dict[str, list[Pair]], data: config.Data, root: Path) -> Sifted:
+    """Without those that cannot be decoded."""
+
+    def look(pair: Pair) -> str | None:
+        return decoded_fault(pair, true_endings=False) or _unknown_format(pair[0])
+
+    return without_bad(found, look, lambda pair: pair[0], data, str(root))
+
+
+def _by_header(found: dict[str, list[Pair]], root: Path) -> Sifted:
+    """Without those that are no good by their headers."""
+    good, left_out = {}, []
+    for name, part in found.items():
+        faults = [
+            (fault and fault.removeprefix(f"{pair[0]}: ")) or _unknown_format(pair[0])
+            for pair, fault in zip(part, pair_faults(part), strict=True)
+        ]
+        good[name] = [pair for pair, fault in zip(part, faults, strict=True) if not fault]
+        left_out += [LeftOut(name, pair[0], fault) for pair, fault in zip(part, faults, strict=True) if fault]
+    warn_left_out(left_out, str(root))
+    return good, tuple(left_out)
+
+
 def _kind(picture: str) -> str:
     with open(picture, "rb") as file:
         return looks_like(file.read(1024))
@@ -104,11 +128,4 @@ def _kind(picture: str) -> str:
 def _unknown_format(picture: str) -> str | None:
     kind = _kind(picture)
     known = {f"a {name} picture" for name in EXTENSIONS.values()}
-    return None if kind in known else f"{picture}: {kind}, which is not read"
-
-
-def _warn(faults: list[str], root: Path) -> None:
-    if faults:
-        more = [f"and {len(faults) - MAX_LINES} more"] if len(faults) > MAX_LINES else []
-        head = f"{root}: {len(faults)} pictures are left out:"
-        warnings.warn("\n  ".join([head, *faults[:MAX_LINES], *more]), stacklevel=3)
+    return None if kind in known else f"{kind}, which is not read"

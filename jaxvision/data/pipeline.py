@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from jaxvision.cores import available_cores
+from jaxvision.data.check_picture import picture_fault
 from jaxvision.data.lazy_masks import LazyMasks
+from jaxvision.data.marks import BY_PILLOW
 from jaxvision.data.mask_stream import StreamedMasks
 from jaxvision.data.parts import (
     ArrayPart,
@@ -38,16 +40,20 @@ def file_batches(part: FilePart, order: np.ndarray, batch_size: int) -> Iterator
     target = part.target
     # Masks are read beside TensorFlow, which meanwhile decodes the pictures of the next batch.
     given = order if isinstance(target, LazyMasks) else np.asarray(target[order])
-    stored = tf.data.Dataset.from_tensor_slices((order, paths, given))
+    marks = part.marks
+    some_by_pillow = marks is not None and bool((marks == BY_PILLOW).any())
+    files = paths if marks is None else (paths, marks[order])
+    stored = tf.data.Dataset.from_tensor_slices((order, files, given))
 
     # Without a branch for each picture, which takes longer than it saves.
     jpegs = part.true_endings and all(path.lower().endswith((".jpg", ".jpeg")) for path in part.paths)
     crops = jpegs and part.resize == "crop"
 
-    def decode(path: Any) -> Any:
+    def decode(picture: Any) -> Any:
+        path, mark = picture if isinstance(picture, tuple) else (picture, None)
         if crops:
-            return decode_jpeg_crop(path, part.image_size, part.channels)
-        return decode_file(path, part.image_size, part.channels, part.resize)
+            return decode_jpeg_crop(path, part.image_size, part.channels, mark)
+        return decode_file(path, part.image_size, part.channels, part.resize, mark, some_by_pillow=some_by_pillow)
 
     for chosen, pictures, labels in decoded_batches(stored, decode, batch_size, lambda index: describe(part, index)):
         yield pictures, target[chosen] if isinstance(target, LazyMasks) else labels
@@ -184,13 +190,16 @@ def _culprit(
             try:
                 decode(picture)
             except tf.errors.OpError as reason:
-                if picture.dtype == tf.string and os.path.isfile(picture.numpy()):
-                    size = f"a file of {os.path.getsize(picture.numpy())} bytes"
+                why = _short(reason)
+                picture = picture[0] if isinstance(picture, tuple) else picture  # a path with its mark
+                if picture.dtype == tf.string and (file := os.fsdecode(picture.numpy())) == last:
+                    size = f"a file of {os.path.getsize(file)} bytes" if os.path.isfile(file) else "no file"
+                    why = picture_fault(file) or why  # TensorFlow's words where Pillow would decode it
                 elif picture.dtype == tf.string:
                     size = f"{len(picture.numpy())} bytes"
                 else:
                     size = f"shape {tuple(picture.shape)}"
-                return DataError(f"{last}: the picture cannot be used: {_short(reason)}. Received: {size}.")
+                return DataError(f"{last}: the picture cannot be used: {why}. Received: {size}.")
     except tf.errors.OpError as reason:
         return DataError(f"After {last}: the dataset cannot be read on. Received: {_short(reason)}.")
     return DataError(f"Before or after {last}: reading failed, but not when tried again. Received: {_short(error)}.")

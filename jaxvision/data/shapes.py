@@ -37,7 +37,9 @@ def shapes(data: config.Data) -> Dataset:
         parts[name] = ArrayPart(pictures, rule.class_numbers(masks) if masked else labels)
         start += count
     return Dataset(
-        **parts,
+        parts["train"],
+        parts["validation"],
+        parts["test"],
         class_names=MASK_NAMES if masked else CLASS_NAMES,
         image_shape=(*image_size, channels),
         fingerprint=fingerprint(parts),

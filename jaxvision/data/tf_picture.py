@@ -7,10 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from jaxvision.data.marks import BY_PILLOW
+from jaxvision.data.orientation import TURNS
+from jaxvision.data.picture import read_picture
 from jaxvision.errors import DataError
 
 JPEG_MARGIN = 2
 """Pixels decoded beyond a crop of a JPEG: where colours are stored at half the size, its edge takes in one more."""
+
+FLIPPED = np.array([TURNS.get(mark, (0, 0)) for mark in range(9)], bool)
+"""`orientation.TURNS` by mark."""
 
 
 def tensorflow() -> Any:
@@ -54,24 +60,70 @@ def resized_nearest(mask: Any, image_size: tuple[int, int]) -> Any:
     return tensorflow().image.resize(mask, image_size, method="nearest")
 
 
-def decode_file(path: Any, image_size: tuple[int, int], channels: int, resize: str = "stretch") -> Any:
-    """One picture file (JPEG, PNG, BMP, first frame of a GIF) as uint8 (H, W, C); see `config.Data.resize`."""
+def decode_file(
+    path: Any,
+    image_size: tuple[int, int],
+    channels: int,
+    resize: str = "stretch",
+    mark: Any = None,
+    *,
+    some_by_pillow: bool = False,
+) -> Any:
+    """One picture file (JPEG, PNG, BMP, first frame of a GIF) as uint8 (H, W, C); see `config.Data.resize`.
+
+    mark: int32, how to turn it (see `orientation`), which Keras and TensorFlow leave undone; None: as stored.
+    some_by_pillow: whether the mark may be BY_PILLOW.
+    """
     tf = tensorflow()
-    picture = tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
-    picture.set_shape((None, None, channels))
+
+    def by_tensorflow() -> Any:
+        picture = tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
+        picture = tf.ensure_shape(picture, (None, None, channels))
+        return picture if mark is None else _turned(picture, mark)
+
+    def by_pillow() -> Any:
+        picture = tf.numpy_function(lambda path: _pillow(path, channels), [path], tf.uint8, stateful=False)
+        return tf.ensure_shape(picture, (None, None, channels))
+
+    picture = tf.cond(mark == BY_PILLOW, by_pillow, by_tensorflow) if some_by_pillow else by_tensorflow()
     return resized(cropped(picture, image_size) if resize == "crop" else picture, image_size)
 
 
-def decode_jpeg_crop(path: Any, image_size: tuple[int, int], channels: int) -> Any:
+def decode_jpeg_crop(path: Any, image_size: tuple[int, int], channels: int, mark: Any = None) -> Any:
     """`decode_file` with resize="crop" of a JPEG: decodes only what the crop shows, to the same pixels."""
     tf = tensorflow()
     content = tf.io.read_file(path)
-    shape = tf.io.extract_jpeg_shape(content)[:2]
-    corner, extent = _window(shape, image_size)
+    stored = tf.io.extract_jpeg_shape(content)[:2]
+    if mark is None:
+        corner, extent = _window(stored, image_size)
+    else:
+        swapped = mark >= 5
+        shape = tf.where(swapped, stored[::-1], stored)
+        corner, extent = _window(shape, image_size)
+        # Where the window lies in the picture as it is stored.
+        corner = tf.where(tf.gather(FLIPPED, mark), shape - corner - extent, corner)
+        corner, extent = tf.where(swapped, corner[::-1], corner), tf.where(swapped, extent[::-1], extent)
     start = tf.maximum(corner - JPEG_MARGIN, 0)
-    end = tf.minimum(corner + extent + JPEG_MARGIN, shape)
+    end = tf.minimum(corner + extent + JPEG_MARGIN, stored)
     picture = tf.io.decode_and_crop_jpeg(content, tf.concat((start, end - start), 0), channels=channels)
-    return resized(_cut(picture, corner - start, extent), image_size)
+    part = _cut(picture, corner - start, extent)
+    return resized(part if mark is None else _turned(part, mark), image_size)
+
+
+def _pillow(path: Any, channels: int) -> np.ndarray:
+    path = np.asarray(path, object).item()  # bytes, or outside of a graph an array of bytes
+    return read_picture(os.fsdecode(path), channels=channels)
+
+
+def _turned(picture: Any, mark: Any) -> Any:
+    """`orientation.turned` of a tensor (H, W, C)."""
+    tf = tensorflow()
+
+    def turn() -> Any:
+        swapped = tf.cond(mark >= 5, lambda: tf.transpose(picture, (1, 0, 2)), lambda: picture)
+        return tf.raw_ops.Reverse(tensor=swapped, dims=tf.concat((tf.gather(FLIPPED, mark), [False]), 0))
+
+    return tf.ensure_shape(tf.cond(mark > 1, turn, lambda: picture), (None, None, picture.shape[2]))
 
 
 def _window(shape: Any, image_size: tuple[int, int]) -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """The book's picture of a run: each metric over the epochs, training as dots, validation as a line."""
 
+import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from jaxvision.outputs import write_whole
 
 Record = Mapping[str, Any]
 
@@ -28,8 +31,9 @@ def draw_curves(
 ) -> None:
     """Writes the picture as PNG. Arguments as `plot_curves`."""
     figure = plot_curves(metrics, title, best_step=best_step, best_of_phases=best_of_phases)
-    with epath.Path(path).open("wb") as file:
-        figure.savefig(file, format="png")
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write_whole(path, content.getvalue())
 
 
 def plot_curves(

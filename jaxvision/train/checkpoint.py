@@ -18,6 +18,7 @@ from jaxvision.models import abstract_model, create_model
 from jaxvision.serialize import from_json, to_json
 from jaxvision.train.manifest import NAME as MANIFEST
 from jaxvision.train.manifest import faults, write_manifest
+from jaxvision.train.saving import saving
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,13 +70,18 @@ class BestCheckpoints:
     """
 
     def __init__(self, run_dir: epath.PathLike, card: ModelCard):
-        options = ocp.CheckpointManagerOptions(max_to_keep=None, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
         self._manager = ocp.CheckpointManager(_folder(run_dir), options=options)
         self._card = card
         self._of_phase: dict[int, Saved] = {}
 
     def save(self, saved: Saved, variables: nnx.State) -> None:
-        """Writes the model as it is after training step `saved.step`: the best so far of its phase."""
+        """Writes the model as it is after training step `saved.step`: the best so far of its phase.
+
+        Raises: RunFolderError: it cannot be written (disk full); what was kept before stays.
+        """
         document = {
             **dataclasses.asdict(self._card),
             "run": json.loads(to_json(self._card.run)),
@@ -84,8 +90,10 @@ class BestCheckpoints:
         arrays = ocp.args.StandardSave(nnx.to_pure_dict(variables))
         # A resumed run comes by steps that it had saved before it was stopped.
         self._delete(saved.step)
-        self._manager.save(saved.step, args=ocp.args.Composite(model=arrays, card=ocp.args.JsonSave(document)))
-        write_manifest(epath.Path(self._manager.directory) / str(saved.step))
+        folder = epath.Path(self._manager.directory)
+        with saving(folder, jax.tree.leaves(variables)):
+            self._manager.save(saved.step, args=ocp.args.Composite(model=arrays, card=ocp.args.JsonSave(document)))
+            write_manifest(folder / str(saved.step))
         if saved.phase in self._of_phase:
             self._delete(self._of_phase[saved.phase].step)
         self._of_phase[saved.phase] = saved

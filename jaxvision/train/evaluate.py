@@ -12,6 +12,7 @@ from jaxvision.config import PARTS, Data
 from jaxvision.data import Dataset, Feed, Part, open_dataset, open_feed
 from jaxvision.errors import ConfigError, DataError
 from jaxvision.train.checkpoint import ModelCard, RestoredRun, restore_best
+from jaxvision.train.exhausted import steps_in_memory
 from jaxvision.train.step import EvalStep, make_eval_step
 from jaxvision.train.task import TARGETS, Task, make_task
 from jaxvision.types import Batch
@@ -64,7 +65,9 @@ def evaluate(run_dir: str | os.PathLike[str], *, part: str = "test", data: Any =
     """
     opened = open_run_part(run_dir, part=part, data=data)
     graph, variables = nnx.split(opened.restored.model)
-    return evaluate_feed(opened.task, make_eval_step(graph, opened.task), variables, opened.feed())
+    eval_step = make_eval_step(graph, opened.task, deterministic=opened.restored.card.run.deterministic)
+    with steps_in_memory(opened.restored.card.run):
+        return evaluate_feed(opened.task, eval_step, variables, opened.feed())
 
 
 def open_run_part(run_dir: str | os.PathLike[str], *, part: str | None = None, data: Any = None) -> RunPart:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,12 +15,14 @@ from flax import nnx
 from jaxvision.config import Run
 from jaxvision.data import Dataset, Feed, open_dataset, open_feed
 from jaxvision.data.parts import Part
-from jaxvision.errors import ConfigError, DataError, StoppedError, nearest
+from jaxvision.errors import ConfigError, DataError, OutOfMemoryError, StoppedError, nearest
 from jaxvision.figures.curves import draw_curves
+from jaxvision.mesh import batch_mesh, on_each
 from jaxvision.serialize import check
 from jaxvision.train.checkpoint import BestCheckpoints, ModelCard, restore_best
 from jaxvision.train.compilation import keep_compiled
 from jaxvision.train.evaluate import evaluate_feed
+from jaxvision.train.exhausted import pictures_in_memory, steps_in_memory
 from jaxvision.train.features import with_features
 from jaxvision.train.folder import new_run_folder, read_metrics, require_free, write_config, write_environment
 from jaxvision.train.freeze import only_in, scale_groups, select
@@ -28,8 +31,9 @@ from jaxvision.train.lock import RunLock
 from jaxvision.train.log import RunLog, require_wandb
 from jaxvision.train.loop import Training
 from jaxvision.train.memory import keep_memory
-from jaxvision.train.result import PhaseResult, Result, read_result, write_result
+from jaxvision.train.result import PhaseResult, Result, read_result, write_left_out, write_result
 from jaxvision.train.resume import begun_run, take_up
+from jaxvision.train.saving import writing_run
 from jaxvision.train.signals import StopSignal
 from jaxvision.train.step import from_features, from_pictures
 from jaxvision.train.task import TARGETS, Task, make_task
@@ -63,8 +67,9 @@ def fit(
       checkpoint as reloaded from disk. Test data takes no part in choosing it.
 
     Raises:
-      UserError: something in the run or the data is wrong; no run folder is left. Only NonFiniteLossError, and a
-        streamed picture found broken later, leave one, with the last good checkpoint and the curves so far.
+      UserError: something in the run or the data is wrong; no run folder is left. Only NonFiniteLossError, a streamed
+        picture found broken later, a device that runs out of memory later and a disk that is full leave one, with the
+        last good checkpoint and the curves so far.
       StoppedError (a KeyboardInterrupt): a signal stopped the run.
     """
     started = time.perf_counter()
@@ -83,7 +88,7 @@ def fit(
     ready = _prepare(run, data, progress)
     folder = new_run_folder(run.name, run_dir) if begun is None else begun
     try:
-        with RunLock(folder):
+        with writing_run(folder), RunLock(folder):
             return _train(ready, folder, progress=progress, started=started, begun=begun is not None)
     except StoppedError as stopped:
         again = f"jaxvision train {folder}/config.json --run-dir {folder} --resume"
@@ -122,16 +127,17 @@ def _prepare(run: Run, data: Mapping[str, Any] | None, progress: bool) -> _Ready
     _check_phases(run, model)
     dataset = with_features(dataset, model, run, progress=progress)
     # Opened before the folder is made: resident pictures are decoded here, and a broken one must leave nothing behind.
-    ready = _Ready(
-        run=run,
-        dataset=dataset,
-        task=task,
-        card=card,
-        model=model,
-        train_feed=_feed(dataset.train, run, training=True),
-        validation_feed=None if dataset.validation is None else _feed(dataset.validation, run),
-        test_feed=None if dataset.test is None else _feed(dataset.test, run),
-    )
+    with pictures_in_memory(run):
+        ready = _Ready(
+            run=run,
+            dataset=dataset,
+            task=task,
+            card=card,
+            model=model,
+            train_feed=_feed(dataset.train, run, training=True),
+            validation_feed=None if dataset.validation is None else _feed(dataset.validation, run),
+            test_feed=None if dataset.test is None else _feed(dataset.test, run),
+        )
     _check_profile(run, ready.total_steps)
     return ready
 
@@ -145,11 +151,13 @@ def _train(ready: _Ready, folder: epath.Path, *, progress: bool, started: float,
         stored = None
         write_config(folder, run)
         write_environment(folder, run, fingerprint=ready.dataset.fingerprint)
+    write_left_out(folder, ready.dataset.left_out)
     place = None if stored is None else stored.place
     started -= 0.0 if place is None else place.seconds
     checkpoints = BestCheckpoints(folder, ready.card)
     try:
         with (
+            steps_in_memory(run),
             StopSignal() as stop,
             checkpoints,
             TrainingStates(folder) as states,
@@ -179,7 +187,7 @@ def _train(ready: _Ready, folder: epath.Path, *, progress: bool, started: float,
                 started=started,
             )
             stop_reason = training.train(stored)
-    except DataError:
+    except (DataError, OutOfMemoryError):
         # A broken picture in a streamed dataset; a folder without a checkpoint is of no use to anyone.
         if checkpoints.best is None and not begun:
             folder.rmtree()
@@ -206,7 +214,7 @@ def _tested(
 ) -> Result:
     """The best checkpoint, read back from disk, on validation and test parts; also in result.json."""
     run, best = ready.run, restore_best(folder)
-    variables = nnx.state(best.model)
+    variables = on_each(batch_mesh(run.devices), nnx.state(best.model))
 
     def test(feed: Feed | None) -> dict[str, float] | None:
         return None if feed is None else evaluate_feed(ready.task, training.eval_step, variables, feed)
@@ -232,6 +240,7 @@ def _tested(
         run_dir=str(folder),
         phases=tuple(_phase_result(number, epochs, checkpoints) for number in range(len(run.phases))),
         headline=ready.task.headline,
+        left_out=dict(Counter(one.part for one in ready.dataset.left_out)),
     )
     write_result(folder, result)
     return result
@@ -268,6 +277,7 @@ def _feed(part: Part, run: Run, *, training: bool = False) -> Feed:
         residence=run.data.residence,
         resident_mb=run.data.resident_mb,
         shuffle=run.data.shuffle,
+        mesh=batch_mesh(run.devices),
     )
 
 
@@ -288,6 +298,13 @@ def _check_against_data(run: Run, dataset: Dataset, task: Task) -> None:
         raise DataError(
             f"data.batch_size is larger than the training part. Received: {run.data.batch_size} with {count} examples."
             f" Make data.batch_size at most {count}."
+        )
+    devices = batch_mesh(run.devices).size
+    if run.data.batch_size % devices:
+        raise ConfigError(
+            f"data.batch_size: must be a multiple of the {devices} devices that a batch is spread over. Set it to"
+            f" {-(-run.data.batch_size // devices) * devices}, or devices to less."
+            f" Received: {run.data.batch_size}, devices={run.devices}"
         )
     monitor = run.checkpoint.monitor
     if monitor is None:

@@ -1,6 +1,7 @@
 """The run folder: its name, and the small files in it that say what was run, where, and what came of it."""
 
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -59,9 +60,10 @@ def new_run_folder(name: str, run_dir: str | os.PathLike[str] | None = None) -> 
 
 
 def require_free(run_dir: epath.PathLike) -> None:
-    """Raises RunFolderError where `run_dir` is a file or a folder with something in it."""
+    """Raises RunFolderError where `run_dir` is a file or a folder with something in it that is not hidden: a run killed
+    at its very start leaves its lock there."""
     folder = epath.Path(run_dir)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir())):
         raise RunFolderError(
             f"run folder {folder}: already there and not empty; a run is never written over. "
             f"Give another --run-dir, or remove it. Received: {os.fspath(run_dir)!r}"
@@ -117,7 +119,7 @@ def read_config(run_dir: epath.PathLike) -> Run:
     path = epath.Path(run_dir) / "config.json"
     if not path.exists():
         raise RunFolderError(f"run folder {epath.Path(run_dir)}: has no config.json. Received: {os.fspath(run_dir)!r}")
-    return from_json(path.read_text(), where=str(path))
+    return from_json(read_text(path), where=str(path))
 
 
 def read_metrics(run_dir: epath.PathLike) -> list[dict[str, Any]]:
@@ -134,7 +136,7 @@ def read_lines(path: epath.PathLike) -> list[dict[str, Any]]:
     path = epath.Path(path)
     if not path.exists():
         raise RunFolderError(f"run folder {path.parent}: has no {path.name}.")
-    lines = path.read_text().splitlines()
+    lines = read_text(path).splitlines()
     objects = []
     for number, line in enumerate(lines, 1):
         try:
@@ -145,32 +147,66 @@ def read_lines(path: epath.PathLike) -> list[dict[str, Any]]:
     return objects
 
 
+def read_text(path: epath.PathLike) -> str:
+    """A text file of a run folder. RunFolderError: it cannot be read, or is damaged."""
+    try:
+        return epath.Path(path).read_text()
+    except OSError as error:
+        raise RunFolderError(f"{epath.Path(path)}: cannot be read. Received: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RunFolderError(f"{epath.Path(path)}: damaged, no text: {error}") from error
+
+
 def write_environment(run_dir: epath.PathLike, run: Run, *, fingerprint: str) -> None:
     """Writes environment.json: what beside config.json decided the numbers of this run, and how fast they came."""
     write_json(epath.Path(run_dir) / "environment.json", environment(run, fingerprint=fingerprint))
+
+
+def read_environment(run_dir: epath.PathLike) -> dict[str, Any]:
+    """What environment.json says.
+
+    Raises: RunFolderError: it cannot be read, or is damaged.
+    """
+    path = epath.Path(run_dir) / "environment.json"
+    try:
+        found = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        found = None
+        reason = f"not JSON ({error.msg})"
+    else:
+        reason = "no data_fingerprint in it"
+    if not isinstance(found, dict) or not isinstance(found.get("data_fingerprint"), str):
+        raise RunFolderError(
+            f"{path}: damaged: {reason}. Bring it back from a copy; or remove it, and the run is resumed without a look"
+            " at what has changed since it was begun."
+        )
+    return found
 
 
 def environment(run: Run, *, fingerprint: str) -> dict[str, Any]:
     """Versions, devices, processor, source revision, command line, seeds, data and start time."""
     import jax  # only here: reading run folders (`jaxvision list`, reports) need not wait for it
 
-    devices = jax.devices()
+    devices = jax.local_devices()[: run.devices]
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "seed": run.seed,
         "split_seed": run.data.split_seed,
         "data_fingerprint": fingerprint,
-        "python": platform.python_version(),
+        **code_version(),
         "platform": platform.platform(),
-        "packages": _versions(),
         "backend": devices[0].platform,
         "devices": [device.device_kind for device in devices],
         "cpu": _cpu_model(),
         "cpu_count": available_cores(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "git": _git(),
     }
+
+
+def code_version() -> dict[str, Any]:
+    """What of environment.json is the code: versions, the source's revision where it is a checkout, and its hash."""
+    return {"python": platform.python_version(), "packages": _versions(), "git": _git(), "source": _source()}
 
 
 def _versions() -> dict[str, str]:
@@ -182,6 +218,14 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _source() -> str:
+    """sha256 over the package's Python files: a checkout may differ from its revision, or there is none."""
+    package, digest = Path(__file__).parents[1], hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _cpu_model() -> str:

@@ -173,10 +173,8 @@ class RunLog:
         self.records += 1
         scalars = {name: value for name, value in record.items() if value is not None and name not in ("step",)}
         if self._tensorboard:
-            for name, value in scalars.items():
-                if name not in ("phase", "epoch"):
-                    self._tensorboard.add_scalar(name, value, record["step"])
-            self._tensorboard.flush()
+            shown = {name: value for name, value in scalars.items() if name not in ("phase", "epoch")}
+            self._tensorboard.write(shown, int(record["step"] or 0))
         if self._wandb:
             self._wandb.log(scalars, step=record["step"])
         self._console.print(self._line(record), markup=False)
@@ -185,8 +183,8 @@ class RunLog:
         """Appends a line to timing.jsonl and starts a new stretch for `images_per_second`."""
         record = {name: _plain(value) for name, value in timing.items()}
         _append(self._timing, record)
-        if self._tensorboard and record.get("images_per_second") is not None:
-            self._tensorboard.add_scalar("timing/images_per_second", record["images_per_second"], record["step"])
+        if self._tensorboard and (rate := record.get("images_per_second")) is not None:
+            self._tensorboard.write({"timing/images_per_second": rate}, int(record["step"] or 0))
         if (record.get("data_wait_share") or 0) >= TELLING_WAIT:
             self._console.print(f"  waited for data {record['data_wait_share']:.0%} of the epoch")
         self._clock.new_stretch()
@@ -260,11 +258,9 @@ def _append(file: Any, record: dict[str, Value]) -> None:
 
 
 def _open_tensorboard(folder: epath.Path, start_step: int) -> Any:
-    # tensorboardX, because tensorboard's own writer imports TensorFlow wherever that is installed.
-    from tensorboardX import SummaryWriter
+    from jaxvision.train.events import EventFile  # a second to import
 
-    # What a run wrote after the step that it is resumed from is not shown.
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1 if start_step else None)
+    return EventFile(folder, start_step)
 
 
 def require_wandb(run: Run) -> None:

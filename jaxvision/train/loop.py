@@ -11,6 +11,7 @@ from flax import nnx
 from jaxvision.config import Phase, Run
 from jaxvision.data import Feed
 from jaxvision.errors import NonFiniteLossError, StoppedError
+from jaxvision.mesh import batch_mesh, on_each
 from jaxvision.train.best import BestMetric
 from jaxvision.train.checkpoint import BestCheckpoints, Saved
 from jaxvision.train.evaluate import evaluate_feed
@@ -59,7 +60,7 @@ class Training:
         self._checkpoints, self._log = checkpoints, log
         self._graph, self._start = nnx.split(model)
         self._state: TrainState
-        self.eval_step = make_eval_step(self._graph, task, eval_forward)
+        self.eval_step = make_eval_step(self._graph, task, eval_forward, deterministic=run.deterministic)
 
     def train(self, resumed: StoredState | None = None) -> str:
         """Trains all phases, or what is left of them. Returns why the last stopped: "completed" or "early_stop".
@@ -112,9 +113,10 @@ class Training:
             self._state = self._states.load(resumed.number, self._state)
             self._best.state = resumed.place.best
             self._checkpoints.resume(resumed.place.checkpoints)
+        self._state = on_each(batch_mesh(self._run.devices), self._state)
         self._log.new_phase(number, self._state.params, self._state.rest)
         step = make_train_step(graph, self._task, optimizer, self._run, self._num_classes, self._forward)
-        return make_train_stretch(step), learning_rate
+        return make_train_stretch(step, deterministic=self._run.deterministic), learning_rate
 
     def _train_epoch(
         self,

@@ -4,14 +4,15 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from etils import epath
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from jaxvision.errors import RunFolderError
-from jaxvision.train.folder import write_json
+from jaxvision.train.folder import read_text, write_json
 
 Metrics = dict[str, Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]]
 """Values by name, without the part: loss, accuracy, iou/cat. A number that is not finite is null in the file."""
@@ -58,6 +59,8 @@ class Result:
     phases: tuple[PhaseResult, ...] = ()
     headline: str = "accuracy"
     """The metric that the run is judged by."""
+    left_out: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Pictures of each part of the source that could not be used; left_out.json names them (data.bad_pictures)."""
 
 
 def write_result(run_dir: epath.PathLike, result: Result) -> None:
@@ -65,6 +68,12 @@ def write_result(run_dir: epath.PathLike, result: Result) -> None:
     document = dataclasses.asdict(result)
     del document["run_dir"]
     write_json(epath.Path(run_dir) / "result.json", document)
+
+
+def write_left_out(run_dir: epath.PathLike, left_out: Sequence[Any]) -> None:
+    """Writes left_out.json, [{part, file, reason}, ...], where there are any `jaxvision.data.left_out.LeftOut`."""
+    if left_out:
+        write_json(epath.Path(run_dir) / "left_out.json", [dataclasses.asdict(one) for one in left_out])
 
 
 def read_result(run_dir: epath.PathLike) -> Result:
@@ -80,7 +89,7 @@ def read_result(run_dir: epath.PathLike) -> Result:
             f"Received: {os.fspath(run_dir)!r}"
         )
     try:
-        return TypeAdapter(Result).validate_python({**json.loads(path.read_text()), "run_dir": os.fspath(run_dir)})
+        return TypeAdapter(Result).validate_python({**json.loads(read_text(path)), "run_dir": os.fspath(run_dir)})
     except (ValidationError, json.JSONDecodeError, TypeError) as error:
         raise RunFolderError(f"{path}: damaged: {error}") from error
 

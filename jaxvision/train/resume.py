@@ -11,11 +11,12 @@ from jaxvision.config import Run
 from jaxvision.errors import RunFolderError
 from jaxvision.outputs import write_whole
 from jaxvision.serialize import fields, to_json
-from jaxvision.train.folder import environment, read_config, write_environment
+from jaxvision.train.folder import environment, read_config, read_environment, write_environment
 from jaxvision.train.training_state import StoredState, TrainingStates
 
 FREE = (
     "log",
+    "devices",
     "checkpoint.every_minutes",
     "data.path",
     "data.cache",
@@ -50,7 +51,7 @@ def take_up(folder: epath.Path, run: Run, fingerprint: str) -> StoredState | Non
     console = Console(highlight=False, soft_wrap=True, stderr=True)
     if not (folder / "environment.json").exists():
         write_environment(folder, run, fingerprint=fingerprint)
-    before, now = json.loads((folder / "environment.json").read_text()), environment(run, fingerprint=fingerprint)
+    before, now = read_environment(folder), environment(run, fingerprint=fingerprint)
     require_same_data(before, fingerprint, folder)
     with TrainingStates(folder) as states:
         stored, damaged = states.newest()
@@ -69,17 +70,30 @@ def take_up(folder: epath.Path, run: Run, fingerprint: str) -> StoredState | Non
 
 def require_same_run(folder: epath.Path, run: Run) -> None:
     """Raises RunFolderError where the folder is of another run: a field differs that has a part in its numbers."""
-    theirs, ours = (dict(fields(json.loads(to_json(each)))) for each in (read_config(folder), run))
-    different = [
-        f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} here"
-        for name in {**theirs, **ours}
-        if theirs.get(name) != ours.get(name) and not any(name == free or name.startswith(f"{free}.") for free in FREE)
-    ]
-    if different:
+    if different := differing_fields(read_config(folder), run):
         raise RunFolderError(
             f"run folder {folder}: is of another run: {'; '.join(different)}. Resume the run it is of"
             f" (jaxvision train {folder}/config.json --run-dir {folder} --resume), or give another --run-dir."
         )
+
+
+def differing_fields(there: Run, here: Run) -> list[str]:
+    """The fields with a part in a run's numbers in which two runs differ, a text each."""
+    theirs, ours = deciding_fields(there), deciding_fields(here)
+    return [
+        f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} here"
+        for name in {**theirs, **ours}
+        if theirs.get(name) != ours.get(name)
+    ]
+
+
+def deciding_fields(run: Run) -> dict[str, Any]:
+    """{dotted field: value} of a run without what is `FREE`."""
+    return {
+        name: value
+        for name, value in fields(json.loads(to_json(run)))
+        if not any(name == free or name.startswith(f"{free}.") for free in FREE)
+    }
 
 
 def require_same_data(environment: dict[str, Any], fingerprint: str, folder: epath.Path) -> None:
@@ -101,7 +115,7 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 def cut_records(folder: epath.Path, records: int) -> None:
     """Leaves the first so many lines of metrics.jsonl: those after them will be written again."""
     path = folder / "metrics.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     if len(lines) < records:
         raise RunFolderError(f"{path}: has {len(lines)} lines, and {records} when the run was stopped: it was changed.")
     write_whole(path, b"".join(lines[:records]))

@@ -99,7 +99,7 @@ def make_train_step(
     return jax.jit(train_step, donate_argnums=0)
 
 
-def make_train_stretch(train_step: TrainStep) -> TrainStretch:
+def make_train_stretch(train_step: TrainStep, *, deterministic: bool = False) -> TrainStretch:
     """`state, losses = train_stretch(state, stretch)`: the steps of a stretch in one program, losses float32 (k,).
 
     The batch is gathered inside, so that a device with the examples in its memory only waits for row numbers. The
@@ -121,10 +121,18 @@ def make_train_stretch(train_step: TrainStep) -> TrainStretch:
         state, loss = train_rows(state, jnp.asarray(stretch.rows)[0])
         return state, loss[None]
 
-    return jax.jit(train_stretch, donate_argnums=0)
+    return jax.jit(train_stretch, donate_argnums=0, compiler_options=compiler_options(deterministic))
 
 
-def make_eval_step(graph: nnx.GraphDef, task: Task, forward: Forward = from_pictures) -> EvalStep:
+def compiler_options(deterministic: bool) -> dict[str, bool]:
+    """What makes the compiler take, on a GPU, operations that give the same bits each time (no atomic additions), and
+    the same algorithms in each process (no autotuning)."""
+    return {"xla_gpu_deterministic_ops": True} if deterministic and jax.default_backend() == "gpu" else {}
+
+
+def make_eval_step(
+    graph: nnx.GraphDef, task: Task, forward: Forward = from_pictures, *, deterministic: bool = False
+) -> EvalStep:
     """`totals = eval_step(variables, totals, batch)`: adds a batch; rows that are not valid do not count.
 
     variables: all of the model's.
@@ -134,7 +142,7 @@ def make_eval_step(graph: nnx.GraphDef, task: Task, forward: Forward = from_pict
         logits = forward(nnx.merge(graph, variables), batch.inputs, False, None)
         return task.add(totals, logits, batch, task.loss(logits, batch.target))
 
-    return jax.jit(eval_step)
+    return jax.jit(eval_step, compiler_options=compiler_options(deterministic))
 
 
 def _split(batch: Batch, pieces: int) -> Batch:

@@ -12,6 +12,7 @@ from etils import epath
 from jaxvision.errors import RunFolderError
 from jaxvision.train.checkpoint import Saved
 from jaxvision.train.manifest import faults, write_manifest
+from jaxvision.train.saving import saving
 from jaxvision.train.state import TrainState
 
 KEPT = 2
@@ -68,15 +69,10 @@ class TrainingStates:
         }
         number = 1 + max(self._manager.all_steps(), default=0)
         arrays = ocp.args.StandardSave({f"{index:05d}": leaf for index, leaf in enumerate(leaves)})
-        try:
+        with saving(self._folder, leaves):
             self._manager.save(number, args=ocp.args.Composite(state=arrays, place=ocp.args.JsonSave(document)))
             self._manager.wait_until_finished()
             write_manifest(self._folder / str(number))
-        except (OSError, ValueError) as error:
-            raise RunFolderError(
-                f"{self._folder}: the training state cannot be written. Received: {error}. The states and checkpoints"
-                " written before stay; make room, and go on with --resume."
-            ) from error
 
     def remove(self) -> None:
         """All of them: of a run that is done there is nothing to resume."""

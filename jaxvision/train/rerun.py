@@ -1,0 +1,108 @@
+"""Doing a run again, and whether the same came of it."""
+
+import dataclasses
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxvision.errors import ConfigError
+from jaxvision.outputs import output_folder
+from jaxvision.train.checkpoint import restore_best
+from jaxvision.train.fit import fit
+from jaxvision.train.folder import read_config, read_environment, read_metrics
+from jaxvision.train.result import Result, read_result
+from jaxvision.train.resume import changes
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A run done again.
+
+    result: of the repeat. different: what is not the same bit for bit, a line each; empty: nothing. changed: what
+    differs in versions, devices, data and source and may be why. lines, tensors: how many were compared.
+    """
+
+    result: Result
+    different: tuple[str, ...]
+    changed: tuple[str, ...]
+    lines: int
+    tensors: int
+
+
+def rerun(
+    run_dir: str | os.PathLike[str],
+    *,
+    to: str | os.PathLike[str] | None = None,
+    data_path: str | None = None,
+    progress: bool = True,
+) -> Repeat:
+    """Trains what a finished run's config.json describes anew, and compares metrics.jsonl, the tensors of the best
+    checkpoint and the result, bit for bit.
+
+    Args:
+      to: a new folder for the repeat; None: RUN_DIR-rerun, or RUN_DIR-rerun-2 and so on.
+      data_path: where the data is now, if it has moved.
+
+    Raises:
+      RunFolderError: no finished run there. ConfigError: its data was handed over by a program. Else as `fit`.
+    """
+    before = read_result(run_dir)
+    run = read_config(run_dir)
+    if run.data.source == "given":
+        raise ConfigError(
+            f"{os.fspath(run_dir)}: its data was handed to fit() by a program and is not kept in the run folder. Call"
+            " fit(run, data=...) with the same data again."
+        )
+    if data_path is not None:
+        run = replace(run, data=replace(run.data, path=data_path))
+    folder = output_folder(None if to is None else os.fspath(to), f"{os.fspath(run_dir).rstrip('/')}-rerun")
+    result = fit(run, run_dir=folder, progress=progress)
+    return compare(before, result)
+
+
+def compare(before: Result, after: Result) -> Repeat:
+    """What differs between two finished runs, by their folders."""
+    first, second = Path(before.run_dir), Path(after.run_dir)
+    different = _lines(first, second)
+    tensors, differences = _tensors(first, second)
+    different += differences + _results(before, after)
+    environments = [read_environment(folder) for folder in (first, second)]
+    changed = changes(*environments)
+    if environments[0]["data_fingerprint"] != environments[1]["data_fingerprint"]:
+        changed.append("the data: its fingerprint is another")
+    return Repeat(after, tuple(different), tuple(changed), len(read_metrics(first)), tensors)
+
+
+def _lines(first: Path, second: Path) -> list[str]:
+    """The first line of metrics.jsonl that differs, and by how much."""
+    a, b = read_metrics(first), read_metrics(second)
+    for number, (old, new) in enumerate(zip(a, b, strict=False), 1):
+        if old != new:
+            names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+            values = ", ".join(f"{name} {old.get(name)} -> {new.get(name)}" for name in names[:3])
+            return [f"metrics.jsonl: from line {number} of {len(a)} on: {values}"]
+    return [] if len(a) == len(b) else [f"metrics.jsonl: {len(a)} lines, now {len(b)}"]
+
+
+def _tensors(first: Path, second: Path) -> tuple[int, list[str]]:
+    """How many tensors the best checkpoints have, and in how many they differ and by how much at most."""
+    old, new = (
+        {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+        for state in (
+            nnx.to_pure_dict(nnx.state(restore_best(folder).model, nnx.Not(nnx.RngState))) for folder in (first, second)
+        )
+    )
+    differ = [name for name in old if old[name].tobytes() != new[name].tobytes()]
+    if not differ:
+        return len(old), []
+    worst = max(float(np.abs(old[name].astype(np.float64) - new[name]).max()) for name in differ)
+    return len(old), [f"best checkpoint: {len(differ)} of {len(old)} tensors, by up to {worst:.2g}"]
+
+
+def _results(before: Result, after: Result) -> list[str]:
+    old, new = (dataclasses.asdict(replace(result, seconds=0.0, run_dir="")) for result in (before, after))
+    return [f"result.json: {name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name]]

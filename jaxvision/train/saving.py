@@ -1,0 +1,83 @@
+"""Where a save or a log line may fail: the disk. Seen before a save is begun where that can be, told in one line."""
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+
+import jax
+from etils import epath
+
+from jaxvision.errors import RunFolderError
+
+MARGIN = 2**20
+"""Bytes a save takes beside its arrays: their metadata and manifest, the lines of the logs."""
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+
+
+@contextlib.contextmanager
+def saving(folder: epath.Path, arrays: Iterable[jax.Array]) -> Iterator[None]:
+    """Around the writing of arrays to a folder by Orbax.
+
+    Raises: RunFolderError: the disk has no room for them, said before anything is written; or they cannot be written.
+    """
+    needed = sum(array.nbytes for array in arrays) + MARGIN
+    free = _free(folder)
+    if free is not None and free < needed:
+        raise _unwritable(folder, f"{free / 1e6:.1f} MB free, and {needed / 1e6:.1f} MB are needed")
+    with _without_asyncio_errors():
+        try:
+            yield
+        except OSError as error:
+            raise _unwritable(folder, error.strerror or str(error)) from error
+        except ValueError as error:  # of the C++ library that writes the arrays
+            if "os_error_code" not in str(error):
+                raise
+            code = re.search(r"os_error_code='(\d+)'", str(error))
+            reason = os.strerror(int(code[1])) if code else str(error)
+            raise _unwritable(folder, reason) from error
+
+
+@contextlib.contextmanager
+def writing_run(folder: epath.Path) -> Iterator[None]:
+    """Around all that writes to a run folder: RunFolderError where its disk is full, read-only or gone."""
+    try:
+        yield
+    except OSError as error:
+        elsewhere = error.filename is not None and not str(error.filename).startswith(str(folder))
+        if error.errno not in UNWRITABLE or elsewhere:
+            raise
+        raise _unwritable(folder, error.strerror or str(error)) from error
+
+
+def _unwritable(folder: epath.Path, received: str) -> RunFolderError:
+    return RunFolderError(
+        f"{folder}: cannot be written. Received: {received}. What was saved before stays; make room there, and go on"
+        " with --resume."
+    )
+
+
+def _free(folder: epath.Path) -> int | None:
+    """Bytes free where a folder is; None where that cannot be told, as in buckets."""
+    if "://" in str(folder):
+        return None
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def _without_asyncio_errors() -> Iterator[None]:
+    """Orbax starts all writes at once; of those that fail the first is raised, and asyncio would print each other."""
+    logger = logging.getLogger("asyncio")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

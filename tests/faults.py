@@ -1,0 +1,107 @@
+"""The table of faults: what may go wrong, what happens then, and the test that does it.
+
+`python tests/faults.py > tests/FAULTS.md` writes it.
+"""
+
+from collections.abc import Callable
+
+FAULTS: dict[str, tuple[str, str]] = {
+    "mask and picture differ in size": (
+        "refused: names both files and sizes",
+        "test_masks.py::test_every_fault_of_the_folders_names_both_files",
+    ),
+    "dataset smaller than a batch": (
+        "refused: names both numbers",
+        "test_cli.py::test_what_a_user_can_mend_gives_one_message_and_nothing_written",
+    ),
+    "archive with ../ in its names": (
+        "survived: only the pictures asked for are unpacked, under names of our own",
+        "test_prepare.py::test_paths_within_an_archive_lead_nowhere",
+    ),
+    "weights tensor missing": (
+        "refused: lists every missing, extra and mis-shaped tensor",
+        "test_weights.py::test_all_that_does_not_fit_is_in_one_error_and_nothing_is_changed",
+    ),
+    "code in a Keras model file": (
+        "refused: never unpickled, never run",
+        "test_weights.py::test_code_in_a_model_is_refused",
+    ),
+    "picture in two parts, or under two classes": (
+        "`check`: a problem that names the files, by bytes and by pixels",
+        "test_check.py::test_the_same_picture_in_two_parts_or_classes_is_a_problem",
+    ),
+    "SIGTERM, Ctrl-C": (
+        "the step is finished, all is saved, exit code 143 or 130; `--resume` ends with the same bits",
+        "test_resume.py::test_a_run_stopped_anywhere_ends_as_if_it_had_not",
+    ),
+    "a second signal": ("stops at once", "test_resume.py::test_a_second_signal_stops_at_once"),
+    "SIGKILL, in a save too": (
+        "`--resume` goes on from the last save and ends with the same bits",
+        "test_resume.py::test_a_process_killed_again_and_again_ends_the_same",
+    ),
+    "SIGKILL before the first save": (
+        "`--resume` starts over",
+        "test_resume.py::test_what_was_stopped_before_anything_was_saved_starts_over",
+    ),
+    "training state: a byte flipped, cut short, missing, a stray file or folder": (
+        "named and set aside; the one before it is used",
+        "test_resume.py::test_states_are_checked_file_by_file",
+    ),
+    "best checkpoint: a byte flipped": (
+        "refused: names the file",
+        "test_resume.py::test_a_damaged_best_checkpoint_is_not_used",
+    ),
+    "any file of a run folder damaged": (
+        "told with the folder's name, or used to the bit; 200 cases",
+        "test_fuzzed_run.py::test_damage_is_seen",
+    ),
+    "run folder of another run, or of other data": (
+        "refused: names the fields that differ; nothing is changed",
+        "test_resume.py::test_a_run_is_resumed_as_what_it_is",
+    ),
+    "loss not finite": (
+        "stopped: the last good checkpoint stays; names the settings to change",
+        "test_fit.py::test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint",
+    ),
+    "batch that devices cannot share equally": (
+        "refused: names a batch size that they can",
+        "test_devices.py::test_what_cannot_be_spread_is_refused",
+    ),
+    "another number of devices": (
+        "survived: `--resume` goes on, to rounding, and says so",
+        "test_devices.py::test_as_on_one_device_to_rounding",
+    ),
+}
+"""{fault: (what happens, FILE::TEST)}. Tests that are about faults alone enter theirs by `fault`."""
+
+
+def fault(*names: str, happens: str) -> Callable:
+    """Enters faults that the decorated test shows."""
+
+    def entered(test: Callable) -> Callable:
+        FAULTS.update({name: (happens, f"{test.__module__}.py::{test.__name__}") for name in names})
+        return test
+
+    return entered
+
+
+def table() -> str:
+    """All faults, as Markdown."""
+    import test_faults_input  # noqa: F401
+    import test_faults_run  # noqa: F401
+
+    rows = (f"| {name} | {FAULTS[name][0]} | `{FAULTS[name][1]}` |\n" for name in sorted(FAULTS, key=str.lower))
+    return "| what is wrong | what happens | test |\n|---|---|---|\n" + "".join(rows)
+
+
+TEXT = """# What may go wrong, and what happens then
+
+Each row is met on a real file or process by the test it names. *Refused*: one message that names the file or
+field, what was received and what to do, exit code 2, nothing half-written. Made by `python tests/faults.py`.
+
+"""
+
+if __name__ == "__main__":
+    import faults
+
+    print(TEXT + faults.table(), end="")
