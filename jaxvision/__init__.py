@@ -13,6 +13,7 @@ import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
+from jaxvision.ablation import Ablation, Factor
 from jaxvision.config import (
     Augment,
     Checkpoint,
@@ -36,7 +37,7 @@ from jaxvision.errors import (
     StoppedError,
     UserError,
 )
-from jaxvision.experiments import list_experiments, load_run
+from jaxvision.experiments import list_ablations, list_experiments, load_ablation, load_run
 from jaxvision.serialize import from_json, to_json
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "Ablation",
     "Augment",
     "Batch",
     "Checkpoint",
@@ -78,6 +80,7 @@ __all__ = [
     "DataError",
     "EarlyStop",
     "Evaluation",
+    "Factor",
     "Group",
     "Log",
     "Loss",
@@ -96,7 +99,9 @@ __all__ = [
     "extract",
     "fit",
     "from_json",
+    "list_ablations",
     "list_experiments",
+    "load_ablation",
     "load_keras_weights",
     "load_run",
     "model_names",

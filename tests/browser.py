@@ -42,10 +42,25 @@ class Browser:
         """What a script, the body of a function, returns."""
         return _ask(f"{self._session}/execute/sync", {"script": script, "args": []})
 
-    def press(self, key: str, code: int) -> None:
-        """A key as the reader presses it."""
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """A key as the reader presses it. text: what it writes; of Enter "\\r"."""
         for kind in ("keyDown", "keyUp"):
-            self._devtools("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+            self._devtools(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, text=text
+            )
+
+    def write(self, text: str) -> None:
+        """Text as the reader writes it, where the focus is."""
+        self._devtools("Input.insertText", text=text)
+
+    def click(self, element: str) -> None:
+        """The mouse on the middle of an element, a JavaScript expression, which is brought into sight."""
+        x, y = self.run(
+            f"const e = {element}; e.scrollIntoView({{ block: 'center', inline: 'center' }});"
+            " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2];"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self._devtools("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def requests(self) -> list[str]:
         """Addresses of all that was asked for since the last call, pictures inside a page left out."""

@@ -5,8 +5,6 @@ import html
 import io
 import json
 import re
-from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 from browser import open_browser
 from flax import nnx
+from html_pages import MEASURE, Outline
 from PIL import Image
 from predicted_runs import IMAGE_SIZE, NAMES, finished_run
 
@@ -25,7 +24,7 @@ from jaxvision.explain.page.calibration import reliability
 from jaxvision.explain.page.judged import class_log_odds, judge, probabilities
 from jaxvision.explain.page.matrix import matrix_parts
 from jaxvision.figures.heat import heat_overlay
-from jaxvision.report.page import VOID, Markup, Section, document, element, image_file, share
+from jaxvision.report.page import Markup, Section, document, element, image_file, share
 from jaxvision.train.checkpoint import BestCheckpoints, ModelCard, Saved, restore_best
 from jaxvision.train.evaluate import evaluate, open_run_part
 from jaxvision.types import IGNORE
@@ -231,30 +230,6 @@ def test_heat_maps_are_those_of_the_classes_named(pages):
     assert [alt.split(" ")[0] for alt, _ in pictures(net)] == ["example", "True", "Predicted", "Heat"] * 2
 
 
-class Outline(HTMLParser):
-    """Elements opened and closed in order, headings, ids, pictures without words."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open, self.count, self.headings, self.ids, self.silent = [], Counter(), [], [], 0
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        values = dict(attributes)
-        assert len(values) == len(attributes), "an attribute twice"
-        self.count[tag] += 1
-        self.ids += [values["id"]] if "id" in values else []
-        self.silent += tag == "img" and not values["alt"]
-        if re.fullmatch("h[1-6]", tag):
-            self.headings.append(int(tag[1]))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 ALL = ("classification", "multilabel", "segmentation", "hostile", "net", "hundred")
 
 
@@ -352,30 +327,6 @@ def test_the_validation_part_is_judged_or_else_the_test_part(pages, tmp_path):
 def browser():
     with open_browser() as opened:
         yield opened
-
-
-MEASURE = """
-const light = c => { const [r, g, b] = c.map(v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-  return .2126 * r + .7152 * g + .0722 * b; };
-const parsed = text => { const n = text.match(/[\\d.]+/g).map(Number); return [n.slice(0, 3), n[3] ?? 1]; };
-const behind = e => { if (!e) return [255, 255, 255];
-  const [colour, alpha] = parsed(getComputedStyle(e).backgroundColor);
-  if (alpha === 1) return colour; const below = behind(e.parentElement);
-  return colour.map((v, i) => alpha * v + (1 - alpha) * below[i]); };
-const faint = [];
-for (const e of document.querySelectorAll("body *")) {
-  if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
-  const style = getComputedStyle(e), [front] = parsed(e.closest("svg") ? style.fill : style.color);
-  const [a, b] = [light(front), light(behind(e))].sort((x, y) => y - x);
-  if ((a + .05) / (b + .05) < 4.5) faint.push(e.outerHTML.slice(0, 200)); }
-return { faint, elements: document.querySelectorAll("*").length, page: light(behind(document.body)),
-  wide: document.documentElement.scrollWidth, window: innerWidth,
-  pictures: [...document.images].map(i => [i.complete, i.naturalWidth, i.getBoundingClientRect().width]),
-  boxes: [...document.querySelectorAll(".scroll")].map(b => [b.scrollWidth > b.clientWidth, b.tabIndex]),
-  cut: [...document.querySelectorAll("h1, h2, h3, p, dd, dt, figcaption, li")].filter(
-    e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== "inline").map(e => e.outerHTML),
-  said: document.body.innerText };
-"""
 
 
 @pytest.mark.parametrize("dark", [False, True])

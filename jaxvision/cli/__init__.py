@@ -52,6 +52,11 @@ COMMANDS = {
     "extract": Command(
         "jaxvision.cli.extract:extract_command", "RUN_OR_MODEL DATA --out FILE", "features of pictures, as .npz"
     ),
+    "ablate": Command(
+        "jaxvision.cli.ablate:ablate_command",
+        "NAME [--seeds N ...]",
+        "train a recipe without its parts, or varied, several seeds each",
+    ),
     "ablate-weights": Command(
         "jaxvision.cli.ablate_weights:ablate_weights_command",
         "RUN",
@@ -62,6 +67,9 @@ COMMANDS = {
     ),
     "weights": Command("jaxvision.cli.weights:weights_command", "WHAT ...", "fetch, check, convert weights; to Keras"),
     "results": Command("jaxvision.cli.use:results_command", "RUN... --out FILE", "gather finished runs into one file"),
+    "report": Command(
+        "jaxvision.cli.report:report_command", "FOLDER...", "compare runs over seeds: a page, tables, intervals"
+    ),
     "bench": Command("jaxvision.cli.bench:bench_command", "WHAT ...", "measure speed: peers, conv, input, ceiling"),
 }
 

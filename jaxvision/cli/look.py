@@ -9,12 +9,12 @@ from rich.table import Table
 from jaxvision.cli.runs import RunArguments, parse_run
 from jaxvision.config import Model, Run
 from jaxvision.errors import ConfigError, UserError
-from jaxvision.experiments import FOLDER, list_experiments, load_run
+from jaxvision.experiments import FOLDER, list_ablations, list_experiments, load_run
 
 
 @dataclass(frozen=True)
 class ListArguments:
-    """List the named experiments with what was measured."""
+    """List the named experiments with what was measured, and the ablations."""
 
     all: bool = False
     """Also list models and data sources (takes a moment longer)."""
@@ -33,6 +33,10 @@ def list_command(argv: list[str]) -> None:
         if name in measured:
             table.add_row("", f"[dim]{measured_line(measured[name])}[/]")
     console.print("experiments (jaxvision train NAME)", table, sep="\n")
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for name, ablation in list_ablations().items():
+        table.add_row(f"[bold]{name}[/]", ablation.summary)
+    console.print("ablations (jaxvision ablate NAME)", table, sep="\n")
     if arguments.all:
         from jaxvision.data.open import SOURCES
         from jaxvision.models import model_names

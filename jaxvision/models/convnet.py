@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxvision.config import Counts, Fraction
+from jaxvision.config import Counts, Fraction, Positive
 from jaxvision.errors import ConfigError
 from jaxvision.models.classifier import Classifier, make_head
 from jaxvision.nn import AveragePool, Chain, Conv, MaxPool, Rescaling
@@ -27,12 +27,14 @@ class ConvNet(Classifier):
         num_classes: int | None,
         *,
         features: Annotated[Counts, "Channels of each convolution."] = (32, 64, 128),
+        width_multiplier: Annotated[Positive, "Factor on all of these, rounded, at least one channel each."] = 1.0,
         downsample: Annotated[Downsample, "How the picture is halved after each convolution but the last."] = "max",
         dropout: Annotated[Fraction, "Share of the features dropped before the dense layer in training."] = 0.0,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         layers: dict[str, nnx.Module] = {}
+        features = tuple(max(1, round(count * width_multiplier)) for count in features)
         height, width, channels = input_shape
         for number, out_features in enumerate(features, start=1):
             halve = downsample != "none" and number < len(features)

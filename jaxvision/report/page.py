@@ -1,10 +1,11 @@
-"""An HTML page that is one file: text is escaped as it is put in, pictures are inside, nothing is fetched or run.
+"""An HTML page that is one file: text is escaped as it is put in, pictures are inside, nothing is fetched.
 
 Parts of a page are `Markup`, made by `element` and by the functions here that use it; a plain string among its
 children is text. `document` puts sections under a title with links to them.
 """
 
 import base64
+import hashlib
 import html
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,8 +69,13 @@ class Section:
     parts: Sequence[Markup]
 
 
-def document(title: str, sections: Sequence[Section], *, lead: Sequence[Markup] = ()) -> str:
-    """The whole page: its title, what leads in, links to the sections, the sections."""
+def document(
+    title: str, sections: Sequence[Section], *, lead: Sequence[Markup] = (), style: str = "", script: str = ""
+) -> str:
+    """The whole page: its title, what leads in, links to the sections, the sections.
+
+    style, script: CSS beside that of all pages, and the only script that the page may run, at its end.
+    """
     links = element("ul", *(element("li", element("a", s.title, href=f"#s{n}")) for n, s in enumerate(sections, 1)))
     body = [joined(["\n", _section(section, f"s{number}")]) for number, section in enumerate(sections, 1)]
     head = element(
@@ -77,10 +83,11 @@ def document(title: str, sections: Sequence[Section], *, lead: Sequence[Markup] 
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
+        element("meta", name="generator", content=GENERATOR),
         # Even if markup came in through a name, nothing would be loaded or run.
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY + _allowed(script)),
         element("title", title),
-        Markup(f"<style>{STYLE}</style>"),
+        Markup(f"<style>{STYLE}{style}</style>"),
     )
     page = element(
         "body",
@@ -88,11 +95,20 @@ def document(title: str, sections: Sequence[Section], *, lead: Sequence[Markup] 
         element("header", element("h1", title), *lead),
         element("nav", links, aria_label="Sections"),
         element("main", *body, id="content", tabindex=-1),
+        Markup(f"<script>{script}</script>") if script else None,
     )
     return f'<!DOCTYPE html>\n<html lang="en">{head}\n{page}</html>\n'
 
 
+GENERATOR = "jaxvision"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def _allowed(script: str) -> str:
+    """By its hash, so that no other script is."""
+    if not script:
+        return ""
+    return f"; script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _section(section: Section, anchor: str) -> Markup:
@@ -152,12 +168,17 @@ def row_head(name: Child) -> Markup:
 
 
 def table_of(
-    caption: str, head: Iterable[Markup], rows: Iterable[Iterable[Markup]], *, class_: str | None = None
+    caption: str,
+    head: Iterable[Markup],
+    rows: Iterable[Iterable[Markup]],
+    *,
+    class_: str | None = None,
+    id_: str | None = None,
 ) -> Markup:
     """A table of cells that are elements, in a box of its own that scrolls where it is wide or long."""
     top = element("thead", element("tr", *head))
     body = element("tbody", *(joined(["\n", element("tr", *row)]) for row in rows))
-    whole = element("table", element("caption", element("span", caption)), top, body, class_=class_)
+    whole = element("table", element("caption", element("span", caption)), top, body, class_=class_, id=id_)
     return element("div", whole, class_="scroll", role="region", aria_label=caption, tabindex=0)
 
 

@@ -1,0 +1,79 @@
+"""A forest plot: arms below each other, each with its mean, its interval, and the single values they come from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Okabe and Ito's blue; the base in ink; a difference that is told from none, in vermillion, has another shape too.
+ARM, TOLD, INK, QUIET = "#0072B2", "#B34A00", "#222222", "#767676"
+# Inches: a row; what is above and below the rows; the axes; a letter beside them, of the title.
+ROW, AROUND, AXES, LETTER, TITLE_LETTER = 0.34, 1.5, 4.2, 0.078, 0.092
+
+
+@dataclass(frozen=True)
+class Row:
+    """mean None: nothing was measured. low, high: of the interval, or None. values: one a seed. note: at the right.
+    is_told: whether the difference to the base can be told from none."""
+
+    name: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    values: Sequence[float]
+    note: str
+    is_told: bool = False
+
+
+def plot_forest(rows: Sequence[Row], title: str, *, axis: str, base: float | None, words: Mapping[str, str]) -> Figure:
+    """Rows from top to bottom, dots for single values, a line for the interval.
+
+    Args:
+      axis: what is measured, under the plot.
+      base: where the line of the base stands; None: no line.
+      words: of the legend, {"base", "mean", "told", "value"}.
+    """
+    letters = max(len(row.name) for row in rows) + max(len(row.note) for row in rows)
+    width = max(AXES + LETTER * letters, 0.4 + TITLE_LETTER * len(title))
+    figure = Figure(figsize=(width, AROUND + ROW * len(rows)), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    axes = figure.subplots()
+    if base is not None:
+        axes.axvline(base, color=INK, linewidth=1, linestyle="--", label=words["base"])
+    for place, row in enumerate(rows):
+        _draw_row(axes, place, row, words)
+    _name_rows(axes, rows)
+    axes.set_xlabel(axis, fontsize=9)
+    axes.tick_params(labelsize=9)
+    axes.margins(x=0.06)
+    axes.locator_params(axis="x", nbins=6)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    return figure
+
+
+def _draw_row(axes: Axes, place: int, row: Row, words: Mapping[str, str]) -> None:
+    if row.mean is None:
+        return
+    colour = TOLD if row.is_told else ARM
+    if row.low is not None and row.high is not None:
+        axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+    axes.plot(row.values, [place] * len(row.values), "|", color=QUIET, markersize=9, label=words["value"])
+    axes.plot([row.mean], [place], "D" if row.is_told else "o", color=colour, markersize=7,
+              label=words["told" if row.is_told else "mean"])  # fmt: skip
+
+
+def _name_rows(axes: Axes, rows: Sequence[Row]) -> None:
+    """Names at the left, the first on top, and notes at the right."""
+    right = axes.twinx()
+    for side, texts in ((axes, [row.name for row in rows]), (right, [row.note for row in rows])):
+        side.set_ylim(len(rows) - 0.4, -0.6)
+        side.set_yticks(range(len(rows)), texts, fontsize=9, parse_math=False)
+        side.tick_params(axis="y", length=0)
+    right.spines[:].set_visible(False)
