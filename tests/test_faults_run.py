@@ -65,7 +65,7 @@ def test_a_full_or_read_only_disk_stops_a_run_that_then_goes_on(tmp_path, enviro
     for each in (small, again):  # with one state saved, there is no room for another
         assert "error: /mnt/run/" in each["said"]
         assert "MB free, and" in each["said"]
-        assert "make room there, and go on with --resume" in each["said"]
+        assert "mend that, and go on with --resume" in each["said"]
         assert each["states"] == ["1"]
     assert "goes on after step 1" in again["said"]
     for each in (read_only, new):

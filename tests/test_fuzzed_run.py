@@ -81,16 +81,19 @@ def model_bits(folder: Path) -> list[bytes]:
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(nnx.state(jv.restore_best(folder).model))]
 
 
-def is_resumed_right(folder: Path, run: jv.Run, fingerprint: str, states: dict[Place, TrainState]) -> bool:
-    """Whether the run would go on from what it had at some save, to the bit, or start over."""
+def is_resumed_right(
+    folder: Path, stopped: Path, run: jv.Run, fingerprint: str, states: dict[Place, TrainState]
+) -> bool:
+    """Whether the run would go on from what it had at one of the last two saves, to the bit."""
+    log = (stopped / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     stored = take_up(folder, run, fingerprint)
-    if stored is None:
-        return not (folder / "metrics.jsonl").exists()
+    assert stored is not None
+    assert stored.place in list(states)[-2:]
     with TrainingStates(folder) as training:
         loaded = training.load(stored.number, states[stored.place])
     pairs = zip(jax.tree.leaves(loaded), jax.tree.leaves(states[stored.place]), strict=True)
-    lines = len((folder / "metrics.jsonl").read_bytes().splitlines())
-    return lines == stored.place.records and all((a == b).all() for a, b in pairs)
+    records = (folder / "metrics.jsonl").read_bytes()
+    return records == b"".join(log[: stored.place.records]) and all((a == b).all() for a, b in pairs)
 
 
 @pytest.mark.slow
@@ -116,7 +119,7 @@ def test_damage_is_seen(kind, file, where, value, stopped, tmp_path_factory):
         lambda: require_same_run(folder, run) is None,
         lambda: isinstance(read_result(folder), Result),
         lambda: isinstance(read_metrics(folder), list),
-        lambda: is_resumed_right(folder, run, result.fingerprint, stopped.states),
+        lambda: is_resumed_right(folder, stopped.folder, run, result.fingerprint, stopped.states),
     ):
         try:
             right = use()

@@ -7,7 +7,7 @@ import re
 import jaxvision
 from jaxvision import cli
 from jaxvision.bench.tables import peers_markdown
-from jaxvision.experiments import FOLDER, list_experiments
+from jaxvision.experiments import FOLDER, list_ablations, list_experiments
 from jaxvision.explain.boxes import boxes_table
 from jaxvision.report.results import classes_table, read_references, read_results, results_table
 
@@ -36,7 +36,7 @@ def test_what_heat_maps_find_is_what_was_measured():
 
 
 def test_every_experiment_and_command_is_named():
-    for name in list_experiments():
+    for name in (*list_experiments(), *list_ablations()):
         assert f"`{name}`" in README
     used = set(re.findall(r"(?:^|`|/)jaxvision ([a-z-]+)", README, re.MULTILINE))
     assert used <= set(cli.COMMANDS)

@@ -1,13 +1,16 @@
 """A run done again: the same bits, or told what differs and what may be why."""
 
 import json
+import re
 import shutil
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxvision.cli import main
+from jaxvision.data import open as dataset_source
 from jaxvision.train.folder import write_json
 from jaxvision.train.step import compiler_options, make_train_stretch
 from jaxvision.types import Stretch
@@ -48,13 +51,34 @@ def test_what_differs_is_told_with_what_changed(finished, tmp_path, capsys):
     assert "changed since: the data" in said
 
 
-@pytest.mark.parametrize("case", ["not a run", "not finished", "data of a program", "taken"])
+def test_other_data_may_give_another_model(finished, tmp_path, monkeypatch, capsys):
+    """As a folder of pictures with one class more: another number of outputs, told by shape."""
+    source = dataset_source.open_dataset
+
+    def more(*arguments, **options):
+        dataset = source(*arguments, **options)
+        return replace(dataset, class_names=(*dataset.class_names, "another"), fingerprint="0" * 64)
+
+    monkeypatch.setattr("jaxvision.train.fit.open_dataset", more)
+    assert main(["rerun", str(finished), "--run-dir", str(tmp_path / "new")]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"different: best checkpoint: \S*\['kernel'\]: \(\d+, 10\) -> \(\d+, 11\)", said), said
+    assert "changed since: the data" in said
+
+
+@pytest.mark.parametrize(
+    "case", ["not a run", "not finished", "damaged", "no environment", "data of a program", "taken"]
+)
 def test_what_cannot_be_done_again(case, finished, tmp_path, capsys):
     old = tmp_path / "old"
     if case != "not a run":
         shutil.copytree(finished, old)
     if case == "not finished":
         (old / "result.json").unlink()
+    if case == "damaged":
+        next((old / "checkpoints").glob("*/model/d/*")).write_bytes(b"")
+    if case == "no environment":
+        (old / "environment.json").unlink()
     if case == "data of a program":
         config = json.loads((old / "config.json").read_text())
         write_json(old / "config.json", {**config, "data": {**config["data"], "source": "given"}})
@@ -67,6 +91,8 @@ def test_what_cannot_be_done_again(case, finished, tmp_path, capsys):
     expected = {
         "not a run": "has no result.json",
         "not finished": "the run has not finished",
+        "damaged": "damaged: model/d/",
+        "no environment": "environment.json: cannot be read",
         "data of a program": "was handed to fit() by a program",
         "taken": "already there and not empty",
     }

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,10 @@ from killed_runs import killed_run
 import jaxvision as jv
 from jaxvision.cli import main
 from jaxvision.data.feed import ResidentFeed
-from jaxvision.errors import RunFolderError, StoppedError
+from jaxvision.errors import DataError, RunFolderError, StoppedError
 from jaxvision.models.classifier import Classifier
 from jaxvision.nn import BatchNorm, Chain, Conv, Dense, Dropout, Flatten, Rescaling
-from jaxvision.train.checkpoint import Saved
+from jaxvision.train.checkpoint import BestCheckpoints, ModelCard, Saved
 from jaxvision.train.lock import RunLock
 from jaxvision.train.log import RunLog
 from jaxvision.train.state import TrainState
@@ -202,7 +203,8 @@ def flip_a_bit(folder: Path) -> Path:
 
 PLACE = Place(
     phase=1, epoch=2, step=7, epochs=3, first_step=4, stopped=False, evaluating=True, best=(-math.inf, -0.25, 3),
-    checkpoints=(Saved(0, 0.5, 4), Saved(1, None, 6)), records=5, seconds=1.5,
+    checkpoints=(Saved(0, 0.5, 4), Saved(1, None, 6)), records=5, records_sha256="0" * 64,
+    seconds=1.5,
 )  # fmt: skip
 
 
@@ -256,6 +258,196 @@ def test_a_damaged_best_checkpoint_is_not_used(whole, tmp_path):
         jv.restore_best(tmp_path / "run")
     shutil.rmtree(best)
     assert jv.restore_best(tmp_path / "run").phase != jv.restore_best(whole).phase
+
+
+def stopped_after(folder: Path, step: int, monkeypatch, run: jv.Run = RUN) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, step)
+        with pytest.raises(StoppedError):
+            fit(folder, run)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def test_where_no_state_is_whole_nothing_is_thrown_away(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    stopped_after(folder, 6, monkeypatch)
+    for manifest in folder.glob("training/*/MANIFEST.json"):
+        manifest.write_text("5")
+    best = contents(folder / "checkpoints")
+    for _ in range(2):  # when they were set aside, too
+        with pytest.raises(RunFolderError, match=r"no training state in it is whole.*remove .*training, and --resume"):
+            fit(folder, resume=True)
+    assert contents(folder / "checkpoints") == best
+    assert (folder / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["flipped", "gone"])
+def test_a_damaged_best_checkpoint_is_told_before_hours_are_trained(damage, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    stopped_after(folder, 6, monkeypatch)
+    best = next(folder.glob("checkpoints/*/MANIFEST.json")).parent
+    flip_a_bit(best) if damage == "flipped" else shutil.rmtree(best)
+    monkeypatch.setattr(RunLog, "step", None)
+    with pytest.raises(RunFolderError, match=f"{best}: damaged"):
+        fit(folder, resume=True)
+
+
+def test_what_a_state_needs_stays_until_a_later_one_is_saved(tmp_path, monkeypatch):
+    """Killed after a better checkpoint was written and before the next state: the run goes on from the earlier best."""
+    model = nnx.state(Small((14, 14, 1), 3, dtype=jnp.float32, rngs=nnx.Rngs(0)))
+    card = ModelCard(replace(RUN, phases=RUN.phases[:1]), ("a", "b", "c"), (14, 14, 1), 3)
+
+    def steps() -> set[str]:
+        return {path.name for path in (tmp_path / "checkpoints").iterdir()}
+
+    with BestCheckpoints(tmp_path, card) as checkpoints:
+        checkpoints.save(Saved(0, 0.9, 1), model)
+        checkpoints.save(Saved(0, 0.8, 2), model)
+        assert steps() == {"2"}  # no state knows the first
+        checkpoints.state_saved()
+        kept = checkpoints.kept
+        checkpoints.save(Saved(0, 0.7, 3), model)
+        checkpoints.save(Saved(0, 0.6, 4), model)
+        assert steps() == {"2", "4"}
+    with BestCheckpoints(tmp_path, card) as checkpoints:
+        checkpoints.resume(kept)
+        assert steps() == {"2"}
+        checkpoints.save(Saved(0, 0.5, 4), model)
+        for expected in ({"2", "4"}, {"4"}):  # the newest state, and the one before it
+            checkpoints.state_saved()
+            assert steps() == expected
+        checkpoints.save(Saved(0, 0.4, 6), model)
+        checkpoints.finish()
+        assert steps() == {"6"}
+
+
+@pytest.mark.parametrize("change", ["a digit", "a line less", "no text"])
+def test_the_log_is_checked_too(change, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    stopped_after(folder, 6, monkeypatch)
+    log = folder / "metrics.jsonl"
+    content = log.read_bytes()
+    changed = {
+        "a digit": content.replace(b'"step": 3', b'"step": 5'),
+        "a line less": b"".join(content.splitlines(keepends=True)[1:]),
+        "no text": b"\xff" + content[1:],
+    }
+    log.write_bytes(changed[change])
+    with pytest.raises(RunFolderError, match=f"{log}: damaged"):
+        fit(folder, resume=True)
+    assert log.read_bytes() == changed[change]
+
+
+def test_a_line_that_was_cut_off_does_not_spoil_the_next(whole, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    stopped_after(folder, 6, monkeypatch)
+    timing = folder / "timing.jsonl"
+    lines = len(timing.read_text().splitlines())
+    for log in (timing, folder / "metrics.jsonl"):
+        log.write_bytes(log.read_bytes() + b'{"phase": 0, "epo')
+    fit(folder, resume=True)
+    assert_same(folder, whole)
+    assert len([json.loads(line) for line in timing.read_text().splitlines()]) == jv.read_result(folder).epochs > lines
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_left_as_it_is(whole, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    stopped_after(folder, 2, monkeypatch)
+    prepare = sys.modules["jaxvision.train.fit"]._prepare
+
+    def slow(*arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr("jaxvision.train.fit._prepare", prepare)
+            fit(folder, resume=True)
+        before.update(contents(folder))
+        return prepare(*arguments)
+
+    before: dict[Path, bytes] = {}
+    monkeypatch.setattr("jaxvision.train.fit._prepare", slow)
+    assert fit(folder, resume=True).epochs == jv.read_result(whole).epochs
+    assert contents(folder) == before
+    assert_same(folder, whole)
+
+
+def test_a_fault_in_the_first_epoch_keeps_what_was_saved(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    batches = ResidentFeed.stretches
+
+    def broken(self, *arguments, **options):
+        for number, stretch in enumerate(batches(self, *arguments, **options)):
+            if number == 2:
+                raise DataError("a picture has vanished")
+            yield stretch
+
+    monkeypatch.setattr(ResidentFeed, "stretches", broken)
+    with pytest.raises(DataError):
+        fit(folder, replace(RUN, evaluation=jv.Evaluation()))
+    assert not folder.exists()
+    eager = replace(RUN, evaluation=jv.Evaluation(), checkpoint=jv.Checkpoint(every_minutes=0.0))
+    with pytest.raises(DataError):
+        fit(folder, eager)
+    monkeypatch.undo()
+    assert list(folder.glob("training/*/MANIFEST.json"))
+    assert fit(folder, eager, resume=True).epochs > 4
+
+
+def test_resume_begins_where_it_will_look_next_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "small").mkdir(parents=True)
+    (tmp_path / "runs" / "small" / ".lock").touch()  # of a run killed at its very start
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(StoppedError):
+            jv.fit(RUN, data=DATA, progress=False, resume=True)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["small"]
+    (tmp_path / "runs" / "small" / "config.json").rename(tmp_path / "config.json")
+    with pytest.raises(RunFolderError, match=r"its config.json is missing\. Bring it back"):
+        jv.fit(RUN, data=DATA, progress=False, resume=True)
+
+
+def test_what_changed_is_said(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    stopped_after(folder, 2, monkeypatch)
+    environment = json.loads((folder / "environment.json").read_text())
+    environment |= {"source": "0" * 64, "jax": {**environment["jax"], "jax_default_prng_impl": "rbg"}}
+    (folder / "environment.json").write_text(json.dumps(environment))
+    fit(folder, resume=True)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "jax.jax_default_prng_impl: rbg -> threefry2x32" in said
+    assert f"source: {'0' * 64} ->" in said
+
+
+@pytest.mark.parametrize("thing", ["timing.jsonl", "curves.png", "tensorboard", "training", "checkpoints", ".lock"])
+def test_something_else_in_the_place_of_a_file(thing, tmp_path, monkeypatch, capsys):
+    """A folder where a file should be, and a file where a folder should be: told, and nothing is lost."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("run")
+    run = replace(RUN, log=jv.Log(tensorboard=True))
+    stopped_after(folder, 6, monkeypatch, run)
+    place = folder / thing
+    was_folder = place.is_dir()
+    place.rename(tmp_path / "aside") if place.exists() else None
+    place.write_text("a file") if was_folder else place.mkdir()
+    before = {path: content for path, content in contents(folder).items() if path.name != "environment.json"}
+    with pytest.raises(RunFolderError, match="run"):
+        fit(folder, run, resume=True)
+    if thing not in ("curves.png", "tensorboard"):
+        assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_stray_checkpoint_folder_is_passed_over(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "999").mkdir()
+    with pytest.warns(UserWarning, match="999: no checkpoint of ours, passed over"):
+        assert jv.restore_best(tmp_path / "run").step == jv.read_result(whole).best_step
+    best = tmp_path / "run" / "checkpoints" / str(jv.read_result(whole).best_step)
+    (best / "MANIFEST.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "999")
+    with pytest.warns(UserWarning, match=f"{best}: has no MANIFEST.json, so whether its files are as they were"):
+        jv.restore_best(tmp_path / "run")
 
 
 def test_a_finished_run_is_not_run_again(whole, monkeypatch):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import warnings
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
@@ -55,6 +56,10 @@ class RestoredRun:
     phase: int
 
 
+STATES = 2
+"""Training states that a run keeps: the newest, and the one before it, for when the newest is damaged."""
+
+
 class Saved(NamedTuple):
     """A checkpoint: phase it was taken in, value of the monitored metric (None: the latest is the best), step."""
 
@@ -76,6 +81,7 @@ class BestCheckpoints:
         self._manager = ocp.CheckpointManager(_folder(run_dir), options=options)
         self._card = card
         self._of_phase: dict[int, Saved] = {}
+        self._needed: list[set[int]] = []
 
     def save(self, saved: Saved, variables: nnx.State) -> None:
         """Writes the model as it is after training step `saved.step`: the best so far of its phase.
@@ -88,19 +94,29 @@ class BestCheckpoints:
             "saved": saved._asdict(),
         }
         arrays = ocp.args.StandardSave(nnx.to_pure_dict(variables))
-        # A resumed run comes by steps that it had saved before it was stopped.
-        self._delete(saved.step)
         folder = epath.Path(self._manager.directory)
         with saving(folder, jax.tree.leaves(variables)):
             self._manager.save(saved.step, args=ocp.args.Composite(model=arrays, card=ocp.args.JsonSave(document)))
             write_manifest(folder / str(saved.step))
-        if saved.phase in self._of_phase:
-            self._delete(self._of_phase[saved.phase].step)
         self._of_phase[saved.phase] = saved
+        self._delete_others()
 
-    def _delete(self, step: int) -> None:
-        if step in self._manager.all_steps():
+    def _delete_others(self) -> None:
+        """All that are neither the best of a phase nor known to a training state."""
+        needed = set[int]().union({saved.step for saved in self.kept}, *self._needed)
+        for step in set(self._manager.all_steps()) - needed:
             self._manager.delete(step)
+
+    def state_saved(self) -> None:
+        """To be called when a training state was saved: a run that goes on from it needs the checkpoints kept now, and
+        one that goes on from the state before it those kept then."""
+        self._needed = [*self._needed, {saved.step for saved in self.kept}][-STATES:]
+        self._delete_others()
+
+    def finish(self) -> None:
+        """Leaves only the best: no training state is left."""
+        self._needed = []
+        self._delete_others()
 
     @property
     def kept(self) -> tuple[Saved, ...]:
@@ -108,8 +124,16 @@ class BestCheckpoints:
         return tuple(self._of_phase.values())
 
     def resume(self, kept: Iterable[Saved]) -> None:
-        """Goes on from these. What was saved after them is replaced when the run comes there again."""
+        """Goes on from these. What was saved after them goes: the run comes there again.
+
+        Raises: RunFolderError: one of them is damaged, or gone.
+        """
+        kept = tuple(kept)
+        for saved in kept:
+            _require_whole(epath.Path(self._manager.directory) / str(saved.step))
         self._of_phase = {saved.phase: saved for saved in kept}
+        self._needed = [{saved.step for saved in kept}]
+        self._delete_others()
 
     def of_phase(self, phase: int) -> Saved | None:
         """The checkpoint kept of a phase; None before the first."""
@@ -147,11 +171,11 @@ def restore_best(run_dir: str | os.PathLike[str], *, phase: int | None = None) -
     if not folder.is_dir():
         raise RunFolderError(f"{os.fspath(run_dir)}: not a run folder (no checkpoints/ in it). Give runs/NAME.")
     with ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(create=False)) as manager:
-        for step in manager.all_steps():
+        steps = [step for step in manager.all_steps() if not _is_foreign(folder / str(step))]
+        for step in steps:
             _require_whole(folder / str(step))
         cards = {
-            step: manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card
-            for step in manager.all_steps()
+            step: manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore())).card for step in steps
         }
         if not cards:
             raise RunFolderError(f"{folder}: no finished checkpoint in it; the run has not saved one yet.")
@@ -179,9 +203,20 @@ def restore_best(run_dir: str | os.PathLike[str], *, phase: int | None = None) -
     return RestoredRun(model, card, best.step, best.phase)
 
 
+def _is_foreign(folder: epath.Path) -> bool:
+    """Whether a folder with a checkpoint's name is none of ours; it is passed over with a warning."""
+    if any((folder / name).exists() for name in ("card", "model", MANIFEST)):
+        return False
+    warnings.warn(f"{folder}: no checkpoint of ours, passed over.", stacklevel=3)
+    return True
+
+
 def _require_whole(folder: epath.Path) -> None:
     # Where a process was killed just before it wrote the manifest, the checkpoint is whole: Orbax moves it into place.
     if (folder / "card").exists() and not (folder / MANIFEST).exists():
+        warnings.warn(
+            f"{folder}: has no {MANIFEST}, so whether its files are as they were written is not known.", stacklevel=3
+        )
         return
     if wrong := faults(folder):
         raise RunFolderError(

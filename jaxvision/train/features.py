@@ -17,6 +17,7 @@ from jaxvision.data.cache import cached, decoded_key, open_cache
 from jaxvision.data.parts import ArrayPart, FilePart, Part
 from jaxvision.errors import ConfigError
 from jaxvision.models import Classifier
+from jaxvision.train.step import compiler_options
 
 HASHED_AT_ONCE = 256
 
@@ -43,7 +44,7 @@ def with_features(dataset: Dataset, model: Any, run: Run, *, progress: bool = Tr
             "cache_features: needs a head that sees the base's last layer only; this one's sees more of them."
             f" Received: model.name={run.model.name!r}"
         )
-    base = CompiledBase(model, dataset.image_shape)
+    base = CompiledBase(model, dataset.image_shape, deterministic=run.deterministic)
     program = base.digest()
     parts: dict[str, Any] = {}
     for name in PARTS:
@@ -56,14 +57,14 @@ def with_features(dataset: Dataset, model: Any, run: Run, *, progress: bool = Tr
 class CompiledBase:
     """A model's preprocessing and base, compiled."""
 
-    def __init__(self, model: Classifier, image_shape: tuple[int, ...]):
+    def __init__(self, model: Classifier, image_shape: tuple[int, ...], *, deterministic: bool = False):
         graph, self.variables = nnx.split((model.preprocessing, model.base))
 
         def forward(variables: nnx.State, images: jax.Array) -> jax.Array:
             preprocessing, base = nnx.merge(graph, variables)
             return base(preprocessing(images)).astype(jnp.float32)
 
-        self._forward = jax.jit(forward)
+        self._forward = jax.jit(forward, compiler_options=compiler_options(deterministic))
         self._lowered = self._forward.lower(self.variables, jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8))
 
     def digest(self) -> str:

@@ -32,12 +32,12 @@ from jaxvision.train.log import RunLog, require_wandb
 from jaxvision.train.loop import Training
 from jaxvision.train.memory import keep_memory
 from jaxvision.train.result import PhaseResult, Result, read_result, write_left_out, write_result
-from jaxvision.train.resume import begun_run, take_up
+from jaxvision.train.resume import begun_run, default_folder, take_up
 from jaxvision.train.saving import writing_run
 from jaxvision.train.signals import StopSignal
 from jaxvision.train.step import from_features, from_pictures
 from jaxvision.train.task import TARGETS, Task, make_task
-from jaxvision.train.training_state import TrainingStates
+from jaxvision.train.training_state import StoredState, TrainingStates
 
 
 def fit(
@@ -83,12 +83,16 @@ def fit(
     begun = begun_run(run, run_dir) if resume else None
     if begun is not None and (begun / "result.json").exists():
         return read_result(begun)
+    if begun is None and resume and run_dir is None:
+        run_dir = default_folder(run)  # where the next --resume looks for it, not beside it
     if begun is None and run_dir is not None:
         require_free(run_dir)  # before minutes go into decoding
     ready = _prepare(run, data, progress)
     folder = new_run_folder(run.name, run_dir) if begun is None else begun
     try:
         with writing_run(folder), RunLock(folder):
+            if begun is not None and (begun / "result.json").exists():  # another process has just finished it
+                return read_result(begun)
             return _train(ready, folder, progress=progress, started=started, begun=begun is not None)
     except StoppedError as stopped:
         again = f"jaxvision train {folder}/config.json --run-dir {folder} --resume"
@@ -152,14 +156,25 @@ def _train(ready: _Ready, folder: epath.Path, *, progress: bool, started: float,
         write_config(folder, run)
         write_environment(folder, run, fingerprint=ready.dataset.fingerprint)
     write_left_out(folder, ready.dataset.left_out)
-    place = None if stored is None else stored.place
+    with BestCheckpoints(folder, ready.card) as checkpoints:
+        return _train_and_test(ready, folder, stored, checkpoints, progress=progress, started=started)
+
+
+def _train_and_test(
+    ready: _Ready,
+    folder: epath.Path,
+    stored: StoredState | None,
+    checkpoints: BestCheckpoints,
+    *,
+    progress: bool,
+    started: float,
+) -> Result:
+    run, place = ready.run, None if stored is None else stored.place
     started -= 0.0 if place is None else place.seconds
-    checkpoints = BestCheckpoints(folder, ready.card)
     try:
         with (
             steps_in_memory(run),
             StopSignal() as stop,
-            checkpoints,
             TrainingStates(folder) as states,
             RunLog(
                 folder,
@@ -188,8 +203,8 @@ def _train(ready: _Ready, folder: epath.Path, *, progress: bool, started: float,
             )
             stop_reason = training.train(stored)
     except (DataError, OutOfMemoryError):
-        # A broken picture in a streamed dataset; a folder without a checkpoint is of no use to anyone.
-        if checkpoints.best is None and not begun:
+        # A broken picture in a streamed dataset; a folder with nothing saved is of no use to anyone.
+        if stored is None and not any(folder.glob("*/*/MANIFEST.json")):
             folder.rmtree()
         raise
     finally:
@@ -200,6 +215,7 @@ def _train(ready: _Ready, folder: epath.Path, *, progress: bool, started: float,
             draw_curves(records, folder / "curves.png", run.name, best_step=best_step, best_of_phases=of_phases)
     result = _tested(ready, folder, training, stop_reason, records, checkpoints, started)
     states.remove()
+    checkpoints.finish()
     return result
 
 

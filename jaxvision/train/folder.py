@@ -35,6 +35,16 @@ PACKAGES = (
 )
 
 
+JAX_SETTINGS = (
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_disable_jit",
+)
+"""Settings of JAX that decide numbers; the environment and programs can set them."""
+
+
 def new_run_folder(name: str, run_dir: str | os.PathLike[str] | None = None) -> epath.Path:
     """Makes the empty folder of a new run.
 
@@ -140,10 +150,14 @@ def read_lines(path: epath.PathLike) -> list[dict[str, Any]]:
     objects = []
     for number, line in enumerate(lines, 1):
         try:
-            objects.append(json.loads(line))
+            found = json.loads(line)
         except json.JSONDecodeError as error:
             if number < len(lines):
                 raise RunFolderError(f"{path}, line {number}: not JSON ({error.msg}).") from error
+            continue
+        if not isinstance(found, dict):
+            raise RunFolderError(f"{path}, line {number}: must be an object. Received: {line[:40]}")
+        objects.append(found)
     return objects
 
 
@@ -201,6 +215,7 @@ def environment(run: Run, *, fingerprint: str) -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cpu_count": available_cores(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "jax": {name: str(jax.config.values[name]) for name in JAX_SETTINGS},
     }
 
 

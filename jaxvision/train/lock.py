@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import warnings
 from types import TracebackType
 from typing import Self
 
@@ -30,13 +31,18 @@ class RunLock:
         self._file = os.open(os.fspath(self._folder / NAME), os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             holder = os.read(self._file, 20).decode(errors="replace").strip()
             os.close(self._file)
             raise RunFolderError(
                 f"run folder {self._folder}: another process is at work in it (number {holder or 'unknown'}). Wait for"
                 " it or stop it."
             ) from error
+        except OSError as error:
+            warnings.warn(
+                f"{self._folder}: this file system knows no locks ({error.strerror}); let only one process work in it.",
+                stacklevel=2,
+            )
         os.truncate(self._file, 0)
         os.write(self._file, f"{os.getpid()}\n".encode())
         return self

@@ -4,6 +4,7 @@ metrics.jsonl holds only what a repeat of the run reproduces bit for bit; times 
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import time
@@ -76,6 +77,7 @@ class RunLog:
         self._metrics = (self._folder / "metrics.jsonl").open("a")
         self._timing = (self._folder / "timing.jsonl").open("a")
         self.records = records
+        self._hash = hashlib.sha256((self._folder / "metrics.jsonl").read_bytes())
         self._tensorboard = _open_tensorboard(self._folder, start_step) if run.log.tensorboard else None
         self._clock = Clock(total_steps - start_step)
         self._bar = Bar(self._console, total_steps, start_step) if progress and self._console.is_terminal else None
@@ -169,7 +171,7 @@ class RunLog:
     def record(self, metrics: Mapping[str, Value]) -> None:
         """Appends a line to metrics.jsonl: `phase`, `epoch`, `step`, then names like `train/loss`."""
         record = {name: _plain(value) for name, value in metrics.items()}
-        _append(self._metrics, record)
+        self._hash.update(_append(self._metrics, record))
         self.records += 1
         scalars = {name: value for name, value in record.items() if value is not None and name not in ("step",)}
         if self._tensorboard:
@@ -178,6 +180,11 @@ class RunLog:
         if self._wandb:
             self._wandb.log(scalars, step=record["step"])
         self._console.print(self._line(record), markup=False)
+
+    @property
+    def records_sha256(self) -> str:
+        """Of all lines of metrics.jsonl so far."""
+        return self._hash.hexdigest()
 
     def timing(self, timing: Mapping[str, Value]) -> None:
         """Appends a line to timing.jsonl and starts a new stretch for `images_per_second`."""
@@ -252,9 +259,12 @@ def _plain(value: Value) -> Value:
     return float(value) if math.isfinite(value) else None
 
 
-def _append(file: Any, record: dict[str, Value]) -> None:
-    file.write(json.dumps(record, allow_nan=False) + "\n")
+def _append(file: Any, record: dict[str, Value]) -> bytes:
+    """Writes a line; returns it."""
+    line = json.dumps(record, allow_nan=False) + "\n"
+    file.write(line)
     file.flush()
+    return line.encode()
 
 
 def _open_tensorboard(folder: epath.Path, start_step: int) -> Any:

@@ -196,9 +196,11 @@ class Training:
                 best=self._best.state,
                 checkpoints=self._checkpoints.kept,
                 records=self._log.records,
+                records_sha256=self._log.records_sha256,
                 seconds=now - self._started,
             )
             self._states.save(place, self._state)
+            self._checkpoints.state_saved()
         self._saved_at = time.perf_counter()
         if told is not None:
             raise StoppedError(told, f"stopped by {told.name} after step {self.step}; everything to go on is saved.")

@@ -20,10 +20,10 @@ def write_manifest(folder: epath.Path) -> None:
 def faults(folder: epath.Path) -> list[str]:
     """What is wrong with a folder, a line each: files missing, changed or foreign. Empty: it is as it was written."""
     try:
-        listed = json.loads((folder / NAME).read_text())["sha256"]
+        listed = dict(json.loads((folder / NAME).read_text())["sha256"].items())
     except FileNotFoundError:
         return [f"{NAME}: missing; the folder was not written to its end"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{NAME}: cannot be read ({error})"]
     found: dict[str, str] = {}
     try:

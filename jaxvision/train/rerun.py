@@ -4,6 +4,7 @@ import dataclasses
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -59,27 +60,40 @@ def rerun(
         )
     if data_path is not None:
         run = replace(run, data=replace(run.data, path=data_path))
-    folder = output_folder(None if to is None else os.fspath(to), f"{os.fspath(run_dir).rstrip('/')}-rerun")
-    result = fit(run, run_dir=folder, progress=progress)
-    return compare(before, result)
-
-
-def compare(before: Result, after: Result) -> Repeat:
-    """What differs between two finished runs, by their folders."""
-    first, second = Path(before.run_dir), Path(after.run_dir)
-    different = _lines(first, second)
-    tensors, differences = _tensors(first, second)
-    different += differences + _results(before, after)
-    environments = [read_environment(folder) for folder in (first, second)]
-    changed = changes(*environments)
-    if environments[0]["data_fingerprint"] != environments[1]["data_fingerprint"]:
+    first = _Outcome.read(before)  # before the training: what is damaged cannot be compared
+    folder = output_folder(None if to is None else os.fspath(to), f"{Path(run_dir).resolve()}-rerun")
+    second = _Outcome.read(fit(run, run_dir=folder, progress=progress))
+    changed = changes(first.environment, second.environment)
+    if first.environment["data_fingerprint"] != second.environment["data_fingerprint"]:
         changed.append("the data: its fingerprint is another")
-    return Repeat(after, tuple(different), tuple(changed), len(read_metrics(first)), tensors)
+    different = (
+        *_lines(first.metrics, second.metrics),
+        *_tensors(first.tensors, second.tensors),
+        *_results(first.result, second.result),
+    )
+    return Repeat(second.result, different, tuple(changed), len(first.metrics), len(first.tensors))
 
 
-def _lines(first: Path, second: Path) -> list[str]:
+@dataclass(frozen=True)
+class _Outcome:
+    """What a finished run left."""
+
+    result: Result
+    metrics: list[dict[str, Any]]
+    environment: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+
+    @classmethod
+    def read(cls, result: Result) -> Self:
+        folder = result.run_dir
+        state = nnx.to_pure_dict(nnx.state(restore_best(folder).model, nnx.Not(nnx.RngState)))
+        leaves = jax.tree_util.tree_leaves_with_path(state)
+        tensors = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+        return cls(result, read_metrics(folder), read_environment(folder), tensors)
+
+
+def _lines(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> list[str]:
     """The first line of metrics.jsonl that differs, and by how much."""
-    a, b = read_metrics(first), read_metrics(second)
     for number, (old, new) in enumerate(zip(a, b, strict=False), 1):
         if old != new:
             names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
@@ -88,21 +102,24 @@ def _lines(first: Path, second: Path) -> list[str]:
     return [] if len(a) == len(b) else [f"metrics.jsonl: {len(a)} lines, now {len(b)}"]
 
 
-def _tensors(first: Path, second: Path) -> tuple[int, list[str]]:
-    """How many tensors the best checkpoints have, and in how many they differ and by how much at most."""
-    old, new = (
-        {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
-        for state in (
-            nnx.to_pure_dict(nnx.state(restore_best(folder).model, nnx.Not(nnx.RngState))) for folder in (first, second)
-        )
-    )
+def _tensors(old: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> list[str]:
+    """In how many tensors the best checkpoints differ, and by how much at most."""
+    different_shape = [
+        f"best checkpoint: {name}: {old[name].shape if name in old else 'not there'} ->"
+        f" {new[name].shape if name in new else 'not there'}"
+        for name in {**old, **new}
+        if name not in old or name not in new or old[name].shape != new[name].shape
+    ]
+    if different_shape:
+        return different_shape
     differ = [name for name in old if old[name].tobytes() != new[name].tobytes()]
     if not differ:
-        return len(old), []
+        return []
     worst = max(float(np.abs(old[name].astype(np.float64) - new[name]).max()) for name in differ)
-    return len(old), [f"best checkpoint: {len(differ)} of {len(old)} tensors, by up to {worst:.2g}"]
+    return [f"best checkpoint: {len(differ)} of {len(old)} tensors, by up to {worst:.2g}"]
 
 
 def _results(before: Result, after: Result) -> list[str]:
     old, new = (dataclasses.asdict(replace(result, seconds=0.0, run_dir="")) for result in (before, after))
-    return [f"result.json: {name} {old[name]} -> {new[name]}" for name in old if old[name] != new[name]]
+    # As text, in which a value that is not a number is like another.
+    return [f"result.json: {name} {old[name]} -> {new[name]}" for name in old if str(old[name]) != str(new[name])]

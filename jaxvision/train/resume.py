@@ -1,5 +1,6 @@
 """Going on in a run folder: whether the run there is the one asked for, and what of it is kept."""
 
+import hashlib
 import json
 import os
 from typing import Any
@@ -12,7 +13,7 @@ from jaxvision.errors import RunFolderError
 from jaxvision.outputs import write_whole
 from jaxvision.serialize import fields, to_json
 from jaxvision.train.folder import environment, read_config, read_environment, write_environment
-from jaxvision.train.training_state import StoredState, TrainingStates
+from jaxvision.train.training_state import ASIDE, Place, StoredState, TrainingStates
 
 FREE = (
     "log",
@@ -26,7 +27,7 @@ FREE = (
 )
 """Fields that may differ when a run is resumed: what is told of it, and where files are."""
 
-COMPARED = ("python", "packages", "backend", "devices", "cpu", "xla_flags", "git")
+COMPARED = ("python", "packages", "backend", "devices", "cpu", "xla_flags", "jax", "git", "source")
 """What of environment.json decides the numbers of a run beside its description."""
 
 
@@ -35,11 +36,18 @@ def begun_run(run: Run, run_dir: str | os.PathLike[str] | None) -> epath.Path | 
 
     Raises: RunFolderError: it is of another run.
     """
-    folder = epath.Path("runs") / run.name if run_dir is None else epath.Path(os.fspath(run_dir))
+    folder = default_folder(run) if run_dir is None else epath.Path(os.fspath(run_dir))
     if not (folder / "config.json").exists():
+        if any(folder.glob("*/*/MANIFEST.json")):
+            raise RunFolderError(f"run folder {folder}: its config.json is missing. Bring it back to resume the run.")
         return None
     require_same_run(folder, run)
     return folder
+
+
+def default_folder(run: Run) -> epath.Path:
+    """Where a run is begun and resumed where no folder is given."""
+    return epath.Path("runs") / run.name
 
 
 def take_up(folder: epath.Path, run: Run, fingerprint: str) -> StoredState | None:
@@ -59,11 +67,17 @@ def take_up(folder: epath.Path, run: Run, fingerprint: str) -> StoredState | Non
         console.print(f"warning: {line}", markup=False)
     for line in changes(before, now):
         console.print(f"changed since the run was begun, its numbers may differ in rounding: {line}", markup=False)
+    if stored is None and any(path.name.startswith(ASIDE) for path in (folder / "training").iterdir()):
+        raise RunFolderError(
+            f"{folder}/training: no training state in it is whole; they are set aside there as {ASIDE}N. Bring one back"
+            f" from a copy, as {folder}/training/N; or remove {folder}/training, and --resume starts the run over."
+        )
     if stored is None:
         start_over(folder)
         console.print(f"{folder}: nothing was saved yet to go on from; the run starts over", markup=False)
     else:
-        cut_records(folder, stored.place.records)
+        cut_records(folder, stored.place)
+        cut_last_line(folder / "timing.jsonl")
         console.print(f"{folder}: goes on after step {stored.place.step}", markup=False)
     return stored
 
@@ -112,13 +126,27 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [f"{name}: {old.get(name)} -> {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)]
 
 
-def cut_records(folder: epath.Path, records: int) -> None:
-    """Leaves the first so many lines of metrics.jsonl: those after them will be written again."""
+def cut_records(folder: epath.Path, place: Place) -> None:
+    """Leaves the lines of metrics.jsonl that there were at a place: those after them will be written again.
+
+    Raises: RunFolderError: they are not what was written.
+    """
     path = folder / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    if len(lines) < records:
-        raise RunFolderError(f"{path}: has {len(lines)} lines, and {records} when the run was stopped: it was changed.")
-    write_whole(path, b"".join(lines[:records]))
+    kept = b"".join(lines[: place.records])
+    if hashlib.sha256(kept).hexdigest() != place.records_sha256:
+        raise RunFolderError(
+            f"{path}: damaged: its first {place.records} lines are not those that the run had written when it was"
+            f" saved. Bring the file back from a copy; or remove {folder}/training, and --resume starts the run over."
+        )
+    write_whole(path, kept)
+
+
+def cut_last_line(path: epath.Path) -> None:
+    """Takes off what a killed process left of a line, so that the next one does not go on in it."""
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        write_whole(path, content[: content.rfind(b"\n") + 1])
 
 
 def start_over(folder: epath.Path) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import jax
 from etils import epath
@@ -16,7 +17,11 @@ from jaxvision.errors import RunFolderError
 MARGIN = 2**20
 """Bytes a save takes beside its arrays: their metadata and manifest, the lines of the logs."""
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
+UNWRITABLE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE,
+    errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT,
+)  # fmt: skip
+"""A full or read-only disk; or something else in the place of a file or folder (where etils gives no number)."""
 
 
 @contextlib.contextmanager
@@ -44,21 +49,28 @@ def saving(folder: epath.Path, arrays: Iterable[jax.Array]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing_run(folder: epath.Path) -> Iterator[None]:
-    """Around all that writes to a run folder: RunFolderError where its disk is full, read-only or gone."""
+    """Around all that writes to a run folder: RunFolderError where its disk is full, read-only or gone, or something in
+    it is not the file or folder it should be."""
     try:
         yield
     except OSError as error:
-        elsewhere = error.filename is not None and not str(error.filename).startswith(str(folder))
-        if error.errno not in UNWRITABLE or elsewhere:
+        if error.errno not in (*UNWRITABLE, None) or not _is_in(folder, error.filename):
             raise
-        raise _unwritable(folder, error.strerror or str(error)) from error
+        raise _unwritable(epath.Path(error.filename or folder), error.strerror or str(error)) from error
 
 
 def _unwritable(folder: epath.Path, received: str) -> RunFolderError:
     return RunFolderError(
-        f"{folder}: cannot be written. Received: {received}. What was saved before stays; make room there, and go on"
-        " with --resume."
+        f"{folder}: cannot be written. Received: {received}. What was saved before stays; mend that, and go on with"
+        " --resume."
     )
+
+
+def _is_in(folder: epath.Path, file: object) -> bool:
+    """Whether a file, if it is known, is one of the folder's."""
+    if file is None or "://" in str(folder):
+        return True
+    return Path(str(file)).resolve().is_relative_to(Path(os.fspath(folder)).resolve())
 
 
 def _free(folder: epath.Path) -> int | None:

@@ -10,13 +10,13 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from jaxvision.errors import RunFolderError
-from jaxvision.train.checkpoint import Saved
+from jaxvision.train.checkpoint import STATES, Saved
 from jaxvision.train.manifest import faults, write_manifest
 from jaxvision.train.saving import saving
 from jaxvision.train.state import TrainState
 
-KEPT = 2
-"""The newest and the one before it, for when the newest is damaged."""
+ASIDE = "damaged-"
+"""What the names of states begin with that were set aside."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Place:
     """Where a run stands. phase: which is going on. epoch: the one of the phase that is going on or comes next, from 1.
     step, epochs: done in the whole run. first_step: steps before the phase. stopped: the phase ended early. evaluating:
     an evaluation was going on. best: the state of its `BestMetric`. checkpoints: the best ones so far. records: lines
-    in metrics.jsonl. seconds: spent.
+    in metrics.jsonl, records_sha256: of these lines. seconds: spent.
     """
 
     phase: int
@@ -37,6 +37,7 @@ class Place:
     best: tuple[float, float, int]
     checkpoints: tuple[Saved, ...]
     records: int
+    records_sha256: str
     seconds: float
 
 
@@ -56,7 +57,7 @@ class TrainingStates:
     def __init__(self, run_dir: str | os.PathLike[str]):
         self._folder = epath.Path(os.fspath(run_dir)).resolve() / "training"
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            max_to_keep=STATES, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
@@ -125,7 +126,7 @@ class TrainingStates:
         return self._manager.restore(number, args=ocp.args.Composite(place=ocp.args.JsonRestore())).place
 
     def _set_aside(self, folder: epath.Path) -> epath.Path:
-        aside = folder.parent / f"damaged-{folder.name}"
+        aside = folder.parent / f"{ASIDE}{folder.name}"
         if aside.exists():
             aside.rmtree()
         folder.rename(aside)
