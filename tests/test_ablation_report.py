@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -25,7 +24,7 @@ from jaxvision.report.ablation.cost import prediction_flops
 from jaxvision.report.ablation.measure import curve
 from jaxvision.report.ablation.page import as_page
 from jaxvision.report.ablation.plots import ticks
-from jaxvision.report.ablation.sweep import Trial
+from jaxvision.report.ablation.trial import Trial
 from jaxvision.report.ablation.words import MINUS, NOT_KNOWN, amount, method
 from jaxvision.train.folder import read_config, write_config
 from jaxvision.train.result import read_result, write_result
@@ -56,7 +55,7 @@ def rows_of(text: str, table: str) -> list[list[str]]:
     found = re.search(rf'<table class="sortable" id="table-{table}">.*?</table>', text, re.DOTALL)[0]
     rows = re.findall(r"<tr>(.*?)</tr>", found, re.DOTALL)
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
-    return [[" ".join(re.sub(r"<[^>]*>", " ", cell).split()) for cell in row] for row in rows]
+    return [[" ".join(re.sub(r"<[^>]*>", " ", cell.replace("<wbr>", "")).split()) for cell in row] for row in rows]
 
 
 def test_arms_and_differences_are_scipys(sweep):
@@ -220,16 +219,12 @@ def test_run_folders_alone_are_grouped_by_configuration(tmp_path):
     (tmp_path / "runs" / "notes").mkdir()
     found = read_sweep([tmp_path / "runs" / "plain-1", tmp_path / "runs"])
     assert [(arm.name, [trial.seed for trial in arm.trials]) for arm in found.arms] == [
-        ("p1", [0, 1]),
+        ("model.options.dropout 0.5", [0, 1]),
         ("model.options.dropout 0.25", [0, 1]),
     ]
     report = analyse(found)
-    assert (report.base, report.effects, report.design) == ("p1", None, None)
-    random_trial(tmp_path / "runs" / "again", dataclasses.replace(BASE, seed=1))
-    with pytest.raises(RunFolderError, match="the seed 1 is there twice"):
-        read_sweep([tmp_path / "runs"])
-    with pytest.raises(RunFolderError, match="no run folder"):
-        read_sweep([tmp_path / "runs" / "notes"])
+    assert (report.base, report.effects, report.design) == ("model.options.dropout 0.5", None, None)
+    assert report.arms[1].changes == {"model.options.dropout": (0.5, 0.25)}
     with pytest.raises(RunFolderError, match="reported on alone"):
         read_sweep([planted_sweep(tmp_path / "sweep"), tmp_path / "runs" / "plain-1"])
 
@@ -238,7 +233,7 @@ def test_nothing_finished_is_said(tmp_path):
     folder = planted_sweep(tmp_path / "sweep")
     for result in folder.rglob("result.json"):
         result.unlink()
-    with pytest.raises(RunFolderError, match="none of the 18 trials of augmentation-x-dropout is finished"):
+    with pytest.raises(RunFolderError, match="none of the 18 trials of augmentation-x-dropout is finished: 16"):
         analyse(read_sweep([folder]))
     lost = random_trial(tmp_path / "lost")
     write_result(lost, dataclasses.replace(read_result(lost), validation={"accuracy": float("nan")}))
@@ -246,7 +241,7 @@ def test_nothing_finished_is_said(tmp_path):
         analyse(read_sweep([lost]))
     plan = folder / "ablation.json"
     plan.write_text(plan.read_text().replace('"base": "with-0.5"', '"base": "gone"'))
-    with pytest.raises(RunFolderError, match=r"base: must be one of the arms. Received: 'gone'"):
+    with pytest.raises(RunFolderError, match=r"base: must be one of the arms, .* Received: 'gone'"):
         read_sweep([folder])
 
 
@@ -260,7 +255,7 @@ def test_other_data_values_not_finite_and_damage_are_noted(tmp_path):
     (folder / "with-none" / "seed-2" / "result.json").write_text("{}")
     report = analyse(read_sweep([folder]))
     notes = " ".join(report.notes)
-    assert "Not all trials have the same data: f87f41eca0c8 (16 trials); 0123456789ab (1 trials)" in notes
+    assert "Not all trials have the same data: f87f41eca0c8 (16 trials); 0123456789ab (1 trial)" in notes
     assert "with-none: no finite accuracy with seed 1, which counts nowhere." in notes
     assert list(report.arms[2].values) == [0]
     trial = next(trial for trial in report.trials if (trial.arm, trial.seed) == ("with-none", 2))
@@ -369,18 +364,35 @@ def test_pages_of_trials_are_made_once_and_linked(tmp_path, capsys):
     out = tmp_path / "out" / "report.html"
     assert command(tmp_path / "runs", "--out", out, "--pages") == 0
     assert "no page of levels, seed 1: " in capsys.readouterr().out
-    written = out.parent / "levels-seed-0.html"
+    folder = tmp_path / "out" / "report-pages"
+    (written,) = folder.iterdir()
+    assert written.name.startswith("levels-seed-0-validation-")
     assert "Confusion matrix" in written.read_text()
     assert "the validation part" in written.read_text()
+    links = r'<a href="([^"#]*)">'
+    assert re.findall(links, out.read_text()) == [f"report-pages/{written.name}"]
     made = written.stat().st_mtime_ns
-    assert sorted(path.name for path in out.parent.glob("*.html")) == ["levels-seed-0.html", "report.html"]
-    assert re.findall(r'<a href="([^"#]*)">', out.read_text()) == ["levels-seed-0.html"]
     assert command(tmp_path / "runs", "--out", out, "--pages") == 0
     assert written.stat().st_mtime_ns == made, "of a finished run nothing changes"
-    # A page older than its run is of an earlier attempt.
-    os.utime(written, (0, 0))
+    # Another part, and another run of that name and seed in that place, have pages of their own.
+    assert command(tmp_path / "runs", "--out", out, "--part", "train") == 0
+    assert re.findall(links, out.read_text()) == []
+    run = tmp_path / "runs" / "levels-0"
+    write_result(run, dataclasses.replace(read_result(run), seconds=1.0))
     assert command(tmp_path / "runs", "--out", out) == 0
-    assert "levels-seed-0.html" not in out.read_text()
+    assert re.findall(links, out.read_text()) == []
+    assert command(tmp_path / "runs", "--out", out, "--pages") == 0
+    assert len(list(folder.iterdir())) == 2
+    assert re.findall(links, out.read_text()) == [
+        f"report-pages/{page.name}" for page in folder.iterdir() if page != written
+    ]
+
+
+def test_the_place_of_pages_is_no_file(sweep, tmp_path, capsys):
+    (tmp_path / "r-pages").write_text("mine")
+    assert command(sweep, "--out", tmp_path / "r.html", "--pages") == 2
+    assert "r-pages: must be the folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["r-pages"]
 
 
 @pytest.fixture(scope="module")
@@ -427,6 +439,29 @@ def test_a_browser_shows_the_page(width, dark, page, browser):
     drawn = browser.run(INSIDE)
     assert len(drawn) > 18
     assert all(drawn), "what is drawn stays inside"
+
+
+CUT_WORDS = """
+const cut = [];
+for (const e of document.querySelectorAll(".forest .name, tbody th > span, .curves h3, dd")) {
+  const walk = document.createTreeWalker(e, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) for (const word of walk.currentNode.data.matchAll(/[^\\s.]+/g)) {
+    const range = document.createRange();
+    range.setStart(walk.currentNode, word.index);
+    range.setEnd(walk.currentNode, word.index + word[0].length);
+    if (range.getClientRects().length > 1) cut.push(word[0]); } }
+return cut;
+"""
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_names_of_fields_go_on_after_a_dot(width, tmp_path, browser):
+    for dropout in ("0.5", "0.25"):
+        random_trial(tmp_path / dropout, planted_run({"dropout": dropout, "augmentation": "with"}, 0))
+    page = write_report(analyse(read_sweep([tmp_path])), tmp_path / "r.html")[3]
+    assert page.read_text().count("model.<wbr>options.<wbr>dropout 0.25") >= 5
+    browser.open(page, width=width)
+    assert browser.run(CUT_WORDS) == []
 
 
 def test_nothing_is_fetched_or_complained_of(page, browser):

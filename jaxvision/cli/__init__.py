@@ -77,8 +77,8 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
-    Returns the exit code: 0, 1 where trials of `ablate` failed or `rerun` came to something else, 2 for a `UserError` or
-    wrong arguments, 130 for Ctrl-C, 143 for SIGTERM in training, 141 where nobody reads the output.
+    Returns the exit code: 0, 1 where trials of `ablate` failed or `rerun` came to something else, 2 for a `UserError`
+    or wrong arguments, 130 for Ctrl-C, 143 for SIGTERM in training, 141 where nobody reads the output.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Libraries warn of what their callers, us, do on purpose; TensorFlow also greets.

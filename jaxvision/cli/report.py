@@ -1,7 +1,5 @@
 """`jaxvision report`: arms over seeds, compared with a base."""
 
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +12,6 @@ from jaxvision.outputs import require_writable
 
 if TYPE_CHECKING:
     from jaxvision.report.ablation import Sweep
-    from jaxvision.report.ablation.page import Pages
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,8 @@ class ReportArguments:
     part: Literal["train", "validation", "test"] | None = None
     """Of which part of the data. None: test where all runs have it, else validation."""
     pages: bool = False
-    """Also write a page of each finished run, ARM-seed-N.html: confusion matrix, worst mistakes, calibration. Needs the
-    data."""
+    """Also write a page of each finished run, into report-pages/: confusion matrix, worst mistakes, calibration. Needs
+    the data."""
 
 
 def report_command(argv: list[str]) -> None:
@@ -42,6 +39,7 @@ def report_command(argv: list[str]) -> None:
     arguments = tyro.cli(ReportArguments, args=argv, prog="jaxvision report")
     from jaxvision.report.ablation import analyse, read_sweep, write_report
     from jaxvision.report.ablation.conclusion import conclusion
+    from jaxvision.report.ablation.pages import linked_pages, pages_folder
     from jaxvision.report.ablation.words import trials_words
     from jaxvision.report.ablation.write import require_replaceable
 
@@ -49,47 +47,27 @@ def report_command(argv: list[str]) -> None:
     folder = Path(arguments.folders[0]) if sweep.design else Path()
     out = Path(arguments.out).expanduser() if arguments.out else folder / "report.html"
     require_replaceable(out)
+    pages_folder(out)
     require_writable(out.parent)
     report = analyse(sweep, metric=arguments.metric, part=arguments.part)
     console = Console(highlight=False, soft_wrap=True)
     if arguments.pages:
-        _write_pages(sweep, out.parent, report.measure.part, console)
-    written = write_report(report, out, pages=_pages(sweep, out.parent))
+        _write_pages(sweep, out, report.measure.part, console)
+    written = write_report(report, out, pages=linked_pages(sweep, out, report.measure.part))
     console.print(f"{report.name}: {trials_words(report)}", *conclusion(report), sep="\n", markup=False)
     console.print(f"in {out.parent}: {', '.join(path.name for path in written)}", markup=False)
 
 
-def page_name(arm: str, seed: int) -> str:
-    """Of a trial's page, whatever an arm of loose runs is called."""
-    return f"{''.join(letter if letter.isalnum() or letter in '-_.+=' else '-' for letter in arm)}-seed-{seed}.html"
-
-
-def _pages(sweep: "Sweep", folder: Path) -> "Pages":
-    """Pages beside the report that are no older than what they are about."""
-    return {
-        (trial.arm, trial.seed): name
-        for trial in sweep.trials
-        if trial.result and _is_current(folder / (name := page_name(trial.arm, trial.seed)), trial.folder)
-    }
-
-
-def _is_current(page: Path, run_dir: object) -> bool:
-    result = Path(str(run_dir)) / "result.json"
-    return page.is_file() and page.stat().st_mtime >= result.stat().st_mtime
-
-
-def _write_pages(sweep: "Sweep", folder: Path, part: str, console: Console) -> None:
+def _write_pages(sweep: "Sweep", out: Path, part: str, console: Console) -> None:
     """Those that are not there yet. Data that cannot be opened costs its page, not the report."""
     from jaxvision.explain.page import write_page
+    from jaxvision.report.ablation.pages import pages_folder, trial_pages
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for trial in sweep.trials:
-        page = folder / page_name(trial.arm, trial.seed)
-        if not trial.result or _is_current(page, trial.folder):
+    pages_folder(out).mkdir(parents=True, exist_ok=True)
+    for trial, page in trial_pages(sweep, out, part):
+        if page.is_file():
             continue
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".pages-") as place:
-            try:
-                shutil.move(write_page(trial.folder, Path(place) / page.name, part=part), page)
-                console.print(str(page), markup=False)
-            except UserError as error:
-                console.print(f"no page of {trial.arm}, seed {trial.seed}: {error}", markup=False)
+        try:
+            console.print(str(write_page(trial.folder, page, part=part)), markup=False)
+        except UserError as error:
+            console.print(f"no page of {trial.arm}, seed {trial.seed}: {error}", markup=False)

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 # Okabe and Ito's blue; the base in ink; a difference that is told from none, in vermillion, has another shape too.
 ARM, TOLD, INK, QUIET = "#0072B2", "#B34A00", "#222222", "#767676"
 # Inches: a row; what is above and below the rows; the axes; a letter beside them, of the title.
 ROW, AROUND, AXES, LETTER, TITLE_LETTER = 0.34, 1.5, 4.2, 0.078, 0.092
+# Values nearer than this share of the axis hide each other, and are drawn so many inches apart.
+NEAR, VALUES_APART = 0.004, 0.035
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,11 @@ def plot_forest(rows: Sequence[Row], title: str, *, axis: str, base: float | Non
     axes = figure.subplots()
     if base is not None:
         axes.axvline(base, color=INK, linewidth=1, linestyle="--", label=words["base"])
+    drawn = [value for row in rows if row.mean is not None for value in (row.low, row.high, *row.values)]
+    ends = [value for value in drawn if value is not None]
+    near = NEAR * (max(ends) - min(ends)) if ends else 0.0
     for place, row in enumerate(rows):
-        _draw_row(axes, place, row, words)
+        _draw_row(axes, place, row, words, near)
     _name_rows(axes, rows)
     axes.set_xlabel(axis, fontsize=9)
     axes.tick_params(labelsize=9)
@@ -58,15 +64,30 @@ def plot_forest(rows: Sequence[Row], title: str, *, axis: str, base: float | Non
     return figure
 
 
-def _draw_row(axes: Axes, place: int, row: Row, words: Mapping[str, str]) -> None:
+def _draw_row(axes: Axes, place: int, row: Row, words: Mapping[str, str], near: float) -> None:
     if row.mean is None:
         return
     colour = TOLD if row.is_told else ARM
     if row.low is not None and row.high is not None:
         axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
-    axes.plot(row.values, [place] * len(row.values), "|", color=QUIET, markersize=9, label=words["value"])
+    for value, steps in dodged(row.values, near):
+        aside = ScaledTranslation(steps * VALUES_APART, 0, axes.get_figure().dpi_scale_trans)  # type: ignore[union-attr]
+        axes.plot([value], [place], "|", color=QUIET, markersize=9, label=words["value"],
+                  transform=axes.transData + aside)  # fmt: skip
     axes.plot([row.mean], [place], "D" if row.is_told else "o", color=colour, markersize=7,
               label=words["told" if row.is_told else "mean"])  # fmt: skip
+
+
+def dodged(values: Sequence[float], near: float) -> list[tuple[float, float]]:
+    """Each value, in rising order, with how many steps aside it is drawn, so that values no further apart than `near`
+    do not hide each other: (0.9, -0.5), (0.9, 0.5)."""
+    groups: list[list[float]] = []
+    for value in sorted(values):
+        if groups and value - groups[-1][0] <= near:
+            groups[-1].append(value)
+        else:
+            groups.append([value])
+    return [(value, place - (len(each) - 1) / 2) for each in groups for place, value in enumerate(each)]
 
 
 def _name_rows(axes: Axes, rows: Sequence[Row]) -> None:

@@ -22,7 +22,7 @@ MOST_PIXELS = 256
 FEW_PIXELS = 64
 """Of the longer side: such a picture is kept exactly, and shown with its pixels as squares."""
 
-VOID = frozenset(("br", "img", "link", "meta"))
+VOID = frozenset(("br", "img", "link", "meta", "wbr"))
 # Characters that no HTML page may hold, and halves of pairs, which file names that are no UTF-8 are read as.
 _FORBIDDEN = {code: "\ufffd" for code in (*range(9), 11, 12, *range(14, 32), 127, *range(0xD800, 0xE000))}
 

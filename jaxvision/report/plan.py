@@ -10,7 +10,7 @@ from etils import epath
 from pydantic import TypeAdapter, ValidationError
 
 from jaxvision.errors import RunFolderError
-from jaxvision.train.folder import write_json
+from jaxvision.train.folder import read_text, write_json
 
 NAME = "ablation.json"
 SCHEMA_VERSION = 1
@@ -62,20 +62,25 @@ def write_plan(folder: epath.PathLike, plan: Plan) -> None:
 def read_plan(folder: epath.PathLike) -> Plan:
     """What ablation.json says.
 
-    Raises: RunFolderError: there is none, it is damaged, or a newer jaxvision wrote it.
+    Raises: RunFolderError: there is none, it is damaged or contradicts itself, or a newer jaxvision wrote it.
     """
     path = epath.Path(folder) / NAME
     if not path.exists():
         raise RunFolderError(f"{epath.Path(folder)}: has no {NAME}: not the folder of an ablation. Received: "
                              f"{os.fspath(folder)!r}")  # fmt: skip
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(read_text(path))
         version = document.get("schema_version")
         if version != SCHEMA_VERSION:
             raise RunFolderError(f"{path}: schema_version must be {SCHEMA_VERSION}. Received: {version!r}")
-        return TypeAdapter(Plan).validate_python(document)
+        plan = TypeAdapter(Plan).validate_python(document)
     except (ValidationError, json.JSONDecodeError, AttributeError) as error:
         raise RunFolderError(f"{path}: damaged: {error}") from error
+    names = [arm.name for arm in plan.arms]
+    for what, name in [("base", plan.base), *(("arm of a trial", trial.arm) for trial in plan.trials)]:
+        if name not in names:
+            raise RunFolderError(f"{path}: {what}: must be one of the arms, {', '.join(names)}. Received: {name!r}")
+    return plan
 
 
 def failure_file(folder: epath.PathLike, trial: PlannedTrial) -> epath.Path:

@@ -124,7 +124,7 @@ class Progress:
 
     def _message(self, trial: PlannedTrial) -> str:
         try:
-            return failure_file(self._folder, trial).read_text().partition("\n")[0]
+            return failure_file(self._folder, trial).read_text(errors="replace").partition("\n")[0]
         except OSError:  # tried again just now
             return ""
 

@@ -8,24 +8,29 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 from flax import nnx
 
 from jaxvision.config import Run
 from jaxvision.data import Dataset, Feed, open_dataset, open_feed
 from jaxvision.data.parts import Part
-from jaxvision.errors import ConfigError, DataError, OutOfMemoryError, StoppedError, nearest
+from jaxvision.errors import DataError, OutOfMemoryError, StoppedError
 from jaxvision.figures.curves import draw_curves
 from jaxvision.mesh import batch_mesh, on_each
 from jaxvision.serialize import check
 from jaxvision.train.checkpoint import BestCheckpoints, ModelCard, restore_best
+from jaxvision.train.checks import (
+    require_examples,
+    require_logits,
+    require_profiled_steps,
+    require_selections,
+    require_task,
+)
 from jaxvision.train.compilation import keep_compiled
 from jaxvision.train.evaluate import evaluate_feed
 from jaxvision.train.exhausted import pictures_in_memory, steps_in_memory
 from jaxvision.train.features import with_features
 from jaxvision.train.folder import new_run_folder, read_metrics, require_free, write_config, write_environment
-from jaxvision.train.freeze import only_in, scale_groups, select
 from jaxvision.train.initial import load_initial_weights
 from jaxvision.train.lock import RunLock
 from jaxvision.train.log import RunLog, require_wandb
@@ -36,7 +41,7 @@ from jaxvision.train.resume import begun_run, default_folder, take_up
 from jaxvision.train.saving import writing_run
 from jaxvision.train.signals import StopSignal
 from jaxvision.train.step import from_features, from_pictures
-from jaxvision.train.task import TARGETS, Task, make_task
+from jaxvision.train.task import Task, make_task
 from jaxvision.train.training_state import StoredState, TrainingStates
 
 
@@ -121,14 +126,14 @@ class _Ready:
 
 def _prepare(run: Run, data: Mapping[str, Any] | None, progress: bool) -> _Ready:
     dataset = open_dataset(run.data, given=data)
-    _check_task(run, dataset)
+    require_task(run, dataset)
     task = make_task(run, len(dataset.class_names), dataset.class_names)
-    _check_against_data(run, dataset, task)
+    require_examples(run, dataset, task)
     card = ModelCard(run, dataset.class_names, dataset.image_shape, task.num_outputs)
     model = card.build()
-    _check_outputs(model, run, card)
+    require_logits(model, run, card)
     load_initial_weights(model, run, task.num_outputs)
-    _check_phases(run, model)
+    require_selections(run, model)
     dataset = with_features(dataset, model, run, progress=progress)
     # Opened before the folder is made: resident pictures are decoded here, and a broken one must leave nothing behind.
     with pictures_in_memory(run):
@@ -142,7 +147,7 @@ def _prepare(run: Run, data: Mapping[str, Any] | None, progress: bool) -> _Ready
             validation_feed=None if dataset.validation is None else _feed(dataset.validation, run),
             test_feed=None if dataset.test is None else _feed(dataset.test, run),
         )
-    _check_profile(run, ready.total_steps)
+    require_profiled_steps(run, ready.total_steps)
     return ready
 
 
@@ -269,18 +274,6 @@ def _phase_result(number: int, epochs: list[dict[str, Any]], checkpoints: BestCh
     return PhaseResult(epochs=count, best_step=saved.step, best_value=saved.value)
 
 
-def _check_phases(run: Run, model: nnx.Module) -> None:
-    """Whether the model has what the phases train, before anything is written."""
-    for number, phase in enumerate(run.phases):
-        selection = select(model, phase, where=f"phases.{number}.trainable")
-        scale_groups(model, selection, phase.groups, where=f"phases.{number}.groups")
-        if run.cache_features != "off" and not only_in(selection, "head"):
-            raise ConfigError(
-                "cache_features: features can be kept only where the base is frozen in every phase. Set"
-                f" phases.{number}.trainable to head. Received: {phase.trainable}"
-            )
-
-
 def _feed(part: Part, run: Run, *, training: bool = False) -> Feed:
     if training:
         batch_size, seed = run.data.batch_size, run.seed
@@ -295,65 +288,3 @@ def _feed(part: Part, run: Run, *, training: bool = False) -> Feed:
         shuffle=run.data.shuffle,
         mesh=batch_mesh(run.devices),
     )
-
-
-def _check_task(run: Run, dataset: Dataset) -> None:
-    """Whether the data has what the task predicts."""
-    task_of_data, kind = TARGETS[dataset.train.target.ndim]
-    if run.task != task_of_data:
-        raise ConfigError(
-            f"task: the pictures of {run.data.source!r} have {kind}: set task to {task_of_data}, or data.target to"
-            f" something else in the data. Received: task={run.task!r}"
-        )
-
-
-def _check_against_data(run: Run, dataset: Dataset, task: Task) -> None:
-    """What `serialize.check` cannot know: whether the data has what the run asks of it."""
-    count = len(dataset.train.target)
-    if run.data.batch_size > count:
-        raise DataError(
-            f"data.batch_size is larger than the training part. Received: {run.data.batch_size} with {count} examples."
-            f" Make data.batch_size at most {count}."
-        )
-    devices = batch_mesh(run.devices).size
-    if run.data.batch_size % devices:
-        raise ConfigError(
-            f"data.batch_size: must be a multiple of the {devices} devices that a batch is spread over. Set it to"
-            f" {-(-run.data.batch_size // devices) * devices}, or devices to less."
-            f" Received: {run.data.batch_size}, devices={run.devices}"
-        )
-    monitor = run.checkpoint.monitor
-    if monitor is None:
-        return
-    part, _, metric = monitor.partition("/")
-    if metric not in task.metric_names:
-        raise ConfigError(
-            f"checkpoint.monitor: no metric of this name.{nearest(metric, task.metric_names)} There are"
-            f" {', '.join(f'{part}/{name}' for name in task.metric_names)}. Received: {monitor!r}"
-        )
-    if part == "validation" and dataset.validation is None:
-        raise ConfigError(
-            "checkpoint.monitor: the data has no validation part to choose the best checkpoint by. Set"
-            " data.validation_fraction (0.1, say), or checkpoint.monitor to None to keep the last one."
-            f" Received: checkpoint.monitor={monitor!r}, data.source={run.data.source!r}"
-        )
-
-
-def _check_outputs(model: nnx.Module, run: Run, card: ModelCard) -> None:
-    """Whether the model's output is what the task is about: logits of a picture, or of its pixels."""
-    graph, variables = nnx.split(model)
-    pictures = jax.ShapeDtypeStruct((1, *card.image_shape), np.uint8)
-    logits = jax.eval_shape(lambda v, x: from_pictures(nnx.merge(graph, v), x, False, None), variables, pictures)
-    shape = logits.shape
-    place = card.image_shape[:2] if run.task == "segmentation" else ()
-    if shape != (1, *place, card.num_outputs):
-        models = "segmenter or unet" if place else "any other"
-        raise ConfigError(
-            f"model.name: task {run.task} needs a model with logits of shape {(*place, card.num_outputs)} for a"
-            f" picture; take {models}. Received: {run.model.name!r}, which gives {shape[1:]}"
-        )
-
-
-def _check_profile(run: Run, total_steps: int) -> None:
-    if run.log.profile_steps is not None and run.log.profile_steps[0] > total_steps:
-        raise ConfigError(f"log.profile_steps: the run has only {total_steps} steps. Received: {run.log.profile_steps}")

@@ -1,14 +1,16 @@
 """Everything a report says, computed; what is made of it is JSON as it is, Markdown, pictures and a page."""
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxvision.report.ablation.cost import Cost, Costs
+from jaxvision.report.ablation.differences import changed_fields, described, is_deciding
 from jaxvision.report.ablation.measure import Measure, Point, choose_measure, curve
 from jaxvision.report.ablation.provenance import OF_NUMBERS, provenance
-from jaxvision.report.ablation.sweep import Arm, Sweep, changed_fields
+from jaxvision.report.ablation.sweep import Arm, Sweep
 from jaxvision.report.statistics import CONFIDENCE, Contrast, Interval, contrast, effect_weights, holm, mean_interval
 
 
@@ -50,10 +52,10 @@ class Effect:
 
 @dataclass(frozen=True)
 class TrialReport:
-    """A planned run and what became of it."""
+    """A planned run and what became of it. Of a run whose config.json cannot be read arm is "" and seed None."""
 
     arm: str
-    seed: int
+    seed: int | None
     folder: str
     status: str
     message: str
@@ -118,7 +120,8 @@ def analyse(sweep: Sweep, *, metric: str | None = None, part: str | None = None)
                 trial.result.seconds if trial.result else None,
             )
             for trial in sweep.trials
-        ],
+        ]
+        + [TrialReport("", None, place, "failed", why, None, None, None) for place, why in sweep.unread.items()],
         provenance=provenance(sweep.trials),
         notes=_notes(sweep, measure),
     )
@@ -143,14 +146,16 @@ def _arm(
 
 
 def _changes(arm: Arm, sweep: Sweep) -> dict[str, tuple[Any, Any]]:
-    """As the run folders have it; of an arm without any, or whose base has none, as it was planned."""
+    """As the run folders have it, of what has a part in the numbers or was planned; of an arm without any, or whose
+    base has none, as it was planned."""
     if arm.name == sweep.base:
         return {}
     base = next(other for other in sweep.arms if other.name == sweep.base)
     ours, theirs = (next((trial.config for trial in each.trials if trial.config), None) for each in (arm, base))
     if ours is None or theirs is None:
         return {name: (None, value) for name, value in arm.changes.items()}
-    return changed_fields(ours, theirs)
+    changed = changed_fields(ours, theirs)
+    return {name: values for name, values in changed.items() if is_deciding(name) or name in arm.changes}
 
 
 def _effects(sweep: Sweep, values: Mapping[str, Mapping[int, float]]) -> list[Effect] | None:
@@ -203,6 +208,28 @@ def _notes(sweep: Sweep, measure: Measure) -> list[str]:
             notes.append(f"{arm.name}: no finite {measure.metric} with seed {', '.join(lost)}, which counts nowhere.")
     for what, by_value in provenance(sweep.trials).items():
         if what in OF_NUMBERS and len(by_value) > 1:
-            each = "; ".join(f"{value} ({len(trials)} trials)" for value, trials in by_value.items())
+            each = "; ".join(f"{value} ({_trials(len(trials))})" for value, trials in by_value.items())
             notes.append(f"Not all trials have the same {what}: {each}. What differs may be owed to that.")
-    return notes
+    return [*notes, *_undeciding(sweep)]
+
+
+def _undeciding(sweep: Sweep) -> list[str]:
+    """Of fields in which runs differ and are of the same arm."""
+    planned = {name for arm in sweep.arms for name in arm.changes}
+    found: dict[str, dict[str, int]] = {}
+    for trial in sweep.trials:
+        for name, value in described(trial.config).items() if trial.config else ():
+            if not is_deciding(name) and name not in planned:
+                by_value = found.setdefault(name, {})
+                by_value[json.dumps(value)] = by_value.get(json.dumps(value), 0) + 1
+    return [
+        f"Not all trials have the same {name}, which is no arm of its own: "
+        + "; ".join(f"{value} ({_trials(n)})" for value, n in by_value.items())
+        + "."
+        for name, by_value in found.items()
+        if len(by_value) > 1
+    ]
+
+
+def _trials(n: int) -> str:
+    return f"{n} trial{'s' * (n != 1)}"

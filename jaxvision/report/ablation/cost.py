@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxvision.report.ablation.sweep import Arm, Trial
+from jaxvision.report.ablation.sweep import Arm
+from jaxvision.report.ablation.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,7 @@ class Costs:
         finished = [trial for trial in arm.trials if trial.result]
         if not finished:
             return Cost()
-        rates = [line["images_per_second"] for trial in finished for line in trial.timing]
-        rates = [rate for rate in rates if rate]
+        rates = [rate for trial in finished for rate in trial.rates]
         return Cost(
             parameters=finished[0].result.parameters,  # type: ignore[union-attr]
             flops=self._of_model(finished[0]),

@@ -62,8 +62,10 @@ th[aria-sort=descending] button::after { content: "\\a0\\2193"; color: inherit; 
   border-radius: .4rem; padding: .35rem .6rem; width: 16rem; max-width: 100%; }
 .filter output { color: var(--soft); font-size: .875rem; }
 @media (max-width: 40rem) {
-  .forest .row { grid-template-columns: minmax(0, 1fr) auto; }
-  .forest .row > svg { grid-column: 1 / -1; grid-row: 2; height: 1.75rem; }
+  .forest .row { grid-template-columns: minmax(0, 1fr); }
+  .forest .row:not(.axis, :first-child) { padding-top: .4rem; }
+  .forest .number { text-align: left; }
+  .forest .row > svg { grid-row: 3; height: 1.75rem; }
   .forest .axis > svg { height: 1.6rem; }
 }
 @media print { .filter { display: none; } .scroll { max-height: none; } }

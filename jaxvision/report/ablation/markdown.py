@@ -33,36 +33,48 @@ def as_markdown(report: Report, *, picture: str) -> str:
     paragraphs.append(_arms(report))
     if report.effects:
         paragraphs.append(_effects(report))
-    unfinished = [trial for trial in report.trials if trial.status != "finished"]
-    if unfinished:
-        rows = [
-            [f"{trial.arm}, seed {trial.seed}", trial.status, trial.message.splitlines()[0] if trial.message else ""]
-            for trial in unfinished
-        ]
+    if rows := _unfinished(report):
         paragraphs.append(_table(["not finished", "", "message"], rows, numbers=0))
     paragraphs.append(" ".join(method(report)))
     return "\n\n".join(paragraphs) + "\n"
 
 
+def _unfinished(report: Report) -> list[list[str]]:
+    """A row for the seeds of an arm that ended alike."""
+    seeds: dict[tuple[str, str, str], list[str]] = {}
+    for trial in report.trials:
+        if trial.status != "finished":
+            first = trial.message.splitlines()[0] if trial.message else ""
+            key = (trial.arm or trial.folder, trial.status, first)
+            seeds.setdefault(key, []).extend([] if trial.seed is None else [str(trial.seed)])
+    return [
+        [f"{arm}, seed{'s' * (len(each) != 1)} {', '.join(each)}" if each else arm, status, message]
+        for (arm, status, message), each in seeds.items()
+    ]
+
+
 def _arms(report: Report) -> str:
     p_name = "p (Holm)" if report.comparisons > 1 else "p"
     interval = f"95{PERCENT} interval"
-    head = ["arm", "seeds", metric_name(report), interval, "difference to the base", interval, p_name,
-            "parameters", "FLOPs", "time"]  # fmt: skip
+    compared = ["difference to the base", interval, p_name] if len(report.arms) > 1 else []
+    head = ["arm", "seeds", metric_name(report), interval, *compared, "parameters", "FLOPs", "time"]
     return _table(head, [_row(report, arm) for arm in report.arms], numbers=len(head) - 1)
 
 
 def _row(report: Report, arm: ArmReport) -> list[str]:
     compared = arm.compared
     difference = compared.contrast if compared else None
+    of_base = [
+        signed(difference.mean if difference else None),
+        bounds(difference, sign=True),
+        p_value(compared.p_holm if compared else None),
+    ]
     return [
         arm_label(report, arm.name),
         f"{len(arm.values)} of {arm.planned}",
         number(arm.interval.mean if arm.interval else None),
         bounds(arm.interval),
-        signed(difference.mean if difference else None),
-        bounds(difference, sign=True),
-        p_value(compared.p_holm if compared else None),
+        *(of_base if len(report.arms) > 1 else ()),
         NOT_KNOWN if arm.cost.parameters is None else f"{arm.cost.parameters:,}",
         amount(arm.cost.flops),
         NOT_KNOWN if arm.cost.seconds is None else duration(arm.cost.seconds),

@@ -1,16 +1,20 @@
 """Which number arms are compared by, and its values."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from jaxvision.config import PARTS
 from jaxvision.errors import ConfigError, RunFolderError, nearest
-from jaxvision.report.ablation.sweep import Arm, Sweep, Trial
+from jaxvision.report.ablation.sweep import Arm, Sweep
+from jaxvision.report.ablation.trial import Trial
 from jaxvision.train.result import Metrics
 
 PREFERRED = ("test", "validation", "train")
+MOST_MESSAGES = 5
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,10 @@ def choose_measure(sweep: Sweep, *, metric: str | None = None, part: str | None 
     """
     finished = [trial for trial in sweep.trials if trial.result]
     if not finished:
-        raise RunFolderError(f"report: none of the {len(sweep.trials)} trials of {sweep.name} is finished yet.")
+        raise RunFolderError("\n".join([_none_finished(sweep), *_messages(sweep)]))
     shared = [name for name in PREFERRED if all(_metrics(trial, name) for trial in finished)]
+    if not shared:
+        raise RunFolderError(f"report: there is no part of the data that all finished trials of {sweep.name} have.")
     if part is None:
         part = shared[0]
     elif part not in shared:
@@ -77,6 +83,20 @@ def choose_measure(sweep: Sweep, *, metric: str | None = None, part: str | None 
     return measure
 
 
+def _none_finished(sweep: Sweep) -> str:
+    """report: none of the 18 trials of NAME is finished: 2 failed, 16 missing."""
+    states = Counter([trial.status for trial in sweep.trials] + ["failed"] * len(sweep.unread))
+    each = ", ".join(f"{number} {state}" for state, number in states.items())
+    return f"report: none of the {states.total()} trials of {sweep.name} is finished: {each}."
+
+
+def _messages(sweep: Sweep) -> list[str]:
+    """The first lines of why trials failed, of a few."""
+    said = [f"{trial.place}: {trial.message.splitlines()[0]}" for trial in sweep.trials if trial.message]
+    said += [f"{place}: {message.splitlines()[0]}" for place, message in sweep.unread.items()]
+    return [*said[:MOST_MESSAGES], *([f"and {len(said) - MOST_MESSAGES} more"] if len(said) > MOST_MESSAGES else [])]
+
+
 def curve(trials: Sequence[Trial], name: str) -> list[Point]:
     """The band of a metric, such as "validation/accuracy", over finished trials."""
     values: dict[int, list[float]] = {}
@@ -89,15 +109,15 @@ def curve(trials: Sequence[Trial], name: str) -> list[Point]:
     ]
 
 
-def _epochs(metrics: Sequence[Mapping[str, object]], name: str) -> dict[int, float]:
+def _epochs(metrics: Sequence[Mapping[str, Any]], name: str) -> dict[int, float]:
     """Values at the end of epochs, counted over all phases."""
     ends = list(dict.fromkeys((record["phase"], record["epoch"]) for record in metrics))
     # Of an epoch validated several times, or resumed, the last record counts.
     last = {(record["phase"], record["epoch"]): record[name] for record in metrics if name in record}
     return {
-        number: float(value)  # type: ignore[arg-type]
+        number: float(value)
         for number, end in enumerate(ends, 1)
-        if (value := last.get(end)) is not None
+        if (value := last.get(end)) is not None and np.isfinite(value)
     }
 
 

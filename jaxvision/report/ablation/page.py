@@ -7,7 +7,7 @@ from typing import Any
 from jaxvision.report.ablation.analysis import ArmReport, Compared, Report, TrialReport
 from jaxvision.report.ablation.conclusion import conclusion
 from jaxvision.report.ablation.interactive import SCRIPT, STYLE
-from jaxvision.report.ablation.plots import curves, forest
+from jaxvision.report.ablation.plots import curves, forest, wrapping
 from jaxvision.report.ablation.rows import arm_rows, difference_rows, effect_rows
 from jaxvision.report.ablation.words import (
     DESIGN_WORDS,
@@ -29,8 +29,8 @@ from jaxvision.report.ablation.words import (
 from jaxvision.report.page import PERCENT, Child, Markup, Section, document, element, facts, joined, row_head, table_of
 from jaxvision.train.result import duration
 
-Pages = Mapping[tuple[str, int], str]
-"""Files beside the report about single trials, {(arm, seed): address}."""
+Pages = Mapping[str, str]
+"""Addresses of files about single trials, {run folder as the report names it: address}."""
 
 
 def as_page(report: Report, pages: Pages) -> str:
@@ -43,8 +43,11 @@ def as_page(report: Report, pages: Pages) -> str:
         sections.append(_effects(report))
     sections += [
         Section("Curves", f"{report.measure.metric.replace('_', ' ').capitalize()} over the epochs.", curves(report)),
-        Section("What each arm changes", "Fields in which its configuration differs from the base's.",
-                [_changes(report)]),
+    ]
+    if len(report.arms) > 1:
+        intro = "Fields in which its configuration differs from the base's."
+        sections.append(Section("What each arm changes", intro, [_changes(report)]))
+    sections += [
         Section("Trials", f"{trials_words(report)}.", [_trials(report, pages)]),
         Section("Where they ran", "What the trials share, and where they differ.", [_provenance(report)]),
         Section("How the numbers are made", "", [element("p", words) for words in method(report)]),
@@ -54,14 +57,18 @@ def as_page(report: Report, pages: Pages) -> str:
 
 def _lead(report: Report) -> list[Markup]:
     base = next(arm for arm in report.arms if arm.name == report.base)
-    seeds = sorted({trial.seed for trial in report.trials})
+    is_compared = len(report.arms) > 1
+    seeds = {trial.seed for trial in report.trials} - {None}
     tiles: dict[str, Child] = {
-        f"{metric_name(report)} of the base": number(base.interval.mean if base.interval else None),
+        f"{metric_name(report)} of the base" if is_compared else metric_name(report): number(
+            base.interval.mean if base.interval else None
+        ),
         "arms": len(report.arms),
         "seeds": len(seeds),
         "trials finished": f"{report.counts()['finished']} of {len(report.trials)}",
     }
-    about: dict[str, Child] = {"design": DESIGN_WORDS.get(report.design, report.design), "base": report.base}
+    about: dict[str, Child] = {"design": DESIGN_WORDS.get(report.design, report.design)}
+    about |= {"base": wrapping(report.base)} if is_compared else {}
     about |= {f"factor {name}": ", ".join(levels) for name, levels in report.factors.items()}
     parts = [element("p", report.summary) if report.summary else None, facts(tiles, class_="tiles"), facts(about)]
     if report.notes:
@@ -79,7 +86,7 @@ def _arms_section(report: Report) -> Section:
     words = {"mean": "mean", "reference": "mean of the base", "told": "differs from the base (p < 0.05)"}
     parts = [
         element("h3", f"{metric_name(report).capitalize()} over seeds"),
-        forest(arm_rows(report), reference=base.mean if base else None, words=words),
+        forest(arm_rows(report), reference=base.mean if base and len(report.arms) > 1 else None, words=words),
     ]
     differences = difference_rows(report)
     if differences:
@@ -88,11 +95,11 @@ def _arms_section(report: Report) -> Section:
             element("h3", "Difference to the base, seed by seed"),
             forest(differences, reference=0.0, words=words),
         ]
-    parts += [
-        element("h3", "All numbers"),
-        element("p", "p is corrected for how many comparisons there are, intervals are not.", class_="soft"),
-        _arms(report),
-    ]
+    parts.append(element("h3", "All numbers"))
+    if report.comparisons > 1:
+        words_of_p = "p is corrected for how many comparisons there are, intervals are not."
+        parts.append(element("p", words_of_p, class_="soft"))
+    parts.append(_arms(report))
     return Section("Arms", intro, parts)
 
 
@@ -114,11 +121,11 @@ def _cell(words: Child, value: float | str | None = None, *, class_: str | None 
 def _arms(report: Report) -> Markup:
     seeds = sorted({seed for arm in report.arms for seed in arm.values})
     p_name = "p (Holm)" if report.comparisons > 1 else "p"
+    compared = [("difference to the base", True), (f"its 95{PERCENT} interval", True), (p_name, True)]
     head = _heads(
         ("arm", False), ("seeds", True), (metric_name(report), True), (f"95{PERCENT} interval", True),
-        ("difference to the base", True), (f"its 95{PERCENT} interval", True), (p_name, True), ("parameters", True),
-        ("FLOPs of a prediction", True), ("time of a run", True), ("images/s in training", True),
-        *((f"seed {seed}", True) for seed in seeds),
+        *(compared if len(report.arms) > 1 else ()), ("parameters", True), ("FLOPs of a prediction", True),
+        ("time of a run", True), ("images/s in training", True), *((f"seed {seed}", True) for seed in seeds),
     )  # fmt: skip
     rows = [_arm_row(report, arm, seeds) for arm in report.arms]
     return _sortable("arms", "Arms: means over seeds and what they cost", head, rows)
@@ -127,11 +134,11 @@ def _arms(report: Report) -> Markup:
 def _arm_row(report: Report, arm: ArmReport, seeds: Sequence[int]) -> list[Markup]:
     interval, cost = arm.interval, arm.cost
     return [
-        row_head(arm_label(report, arm.name)),
+        row_head(wrapping(arm_label(report, arm.name))),
         _cell(f"{len(arm.values)} of {arm.planned}", len(arm.values)),
         _cell(number(interval.mean if interval else None), interval.mean if interval else None),
         _cell(bounds(interval), interval.low if interval else None),
-        *_comparison(arm.compared),
+        *(_comparison(arm.compared) if len(report.arms) > 1 else ()),
         _cell(NOT_KNOWN if cost.parameters is None else f"{cost.parameters:,}", cost.parameters),
         _cell(amount(cost.flops), cost.flops),
         _cell(NOT_KNOWN if cost.seconds is None else duration(cost.seconds), cost.seconds),
@@ -180,7 +187,7 @@ def _effects(report: Report) -> Section:
 
 def _changes(report: Report) -> Markup:
     rows = [
-        [row_head(arm.name), *(_code(words) for words in (field, _value(before), _value(after)))]
+        [row_head(wrapping(arm.name)), *(_code(words) for words in (field, _value(before), _value(after)))]
         for arm in report.arms
         for field, (before, after) in arm.changes.items()
     ]
@@ -191,7 +198,7 @@ def _changes(report: Report) -> Markup:
 
 
 def _code(words: str) -> Markup:
-    return element("td", element("code", words), class_="words")
+    return element("td", element("code", wrapping(words)), class_="words")
 
 
 def _value(value: Any) -> str:
@@ -199,7 +206,7 @@ def _value(value: Any) -> str:
 
 
 def _trials(report: Report, pages: Pages) -> Markup:
-    rows = [_trial_row(trial, pages.get((trial.arm, trial.seed))) for trial in report.trials]
+    rows = [_trial_row(trial, pages.get(trial.folder)) for trial in report.trials]
     head = _heads(("arm", False), ("seed", True), ("status", False), (metric_name(report), True), ("epochs", True),
                   ("time", True), ("page or message", False),
                   ("run folder", False))  # fmt: skip
@@ -215,8 +222,8 @@ def _trial_row(trial: TrialReport, page: str | None) -> list[Markup]:
         more = joined([element("span", first), element("details", element("summary", "all of it"),
                                                        element("pre", trial.message)) if rest else None])  # fmt: skip
     return [
-        row_head(trial.arm),
-        _cell(trial.seed, trial.seed),
+        row_head(wrapping(trial.arm or NOT_KNOWN)),
+        _cell(NOT_KNOWN if trial.seed is None else trial.seed, trial.seed),
         element("td", element("span", trial.status, class_=f"status {trial.status}"), class_="words"),
         _cell(number(trial.value), trial.value),
         _cell(NOT_KNOWN if trial.epochs is None else trial.epochs, trial.epochs),

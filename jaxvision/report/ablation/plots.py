@@ -1,9 +1,10 @@
 """The report's plots inside its page: SVG in the page's own colours, light or dark."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 
-from jaxvision.figures.forest import Row
+from jaxvision.figures.forest import Row, dodged
 from jaxvision.report.ablation.analysis import ArmReport, Report
 from jaxvision.report.ablation.measure import Point
 from jaxvision.report.ablation.words import arm_label, number, percent
@@ -15,6 +16,10 @@ WIDTH, HEIGHT, LEFT, BELOW, TOP, RIGHT = 320, 190, 46, 26, 8, 10
 MOST_DOTS = 12
 """Epochs up to which each is marked."""
 PARTS = ("train", "validation")
+SEED_APART = 3
+"""Pixels between the marks of seeds that would hide each other."""
+NEAR = 0.002
+"""As a share of the axis: so near they would."""
 
 
 def ticks(low: float, high: float, most: int) -> list[float]:
@@ -24,6 +29,12 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= size * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def wrapping(name: str) -> Markup:
+    """A name that goes on in the next line after a dot: model.options.dropout is too long for a telephone."""
+    first, *others = re.split(r"(?<=\.)(?=[^\W\d])", name)
+    return joined([first, *(part for other in others for part in (element("wbr"), other))])
 
 
 def forest(rows: Sequence[Row], *, reference: float | None, words: Mapping[str, str]) -> Markup:
@@ -51,8 +62,8 @@ def forest(rows: Sequence[Row], *, reference: float | None, words: Mapping[str, 
     drawn = [
         element(
             "div",
-            element("span", row.name, class_="name"),
-            element("svg", *grid, *_marks(row, place), aria_hidden="true"),
+            element("span", wrapping(row.name), class_="name"),
+            element("svg", *grid, *_marks(row, place, NEAR * (high - low)), aria_hidden="true"),
             element("span", row.note, class_="number"),
             class_="row told" if row.is_told else "row",
         )
@@ -60,15 +71,17 @@ def forest(rows: Sequence[Row], *, reference: float | None, words: Mapping[str, 
     ]
     labels = [element("text", _short(at, marks), x=place(at), y="14", text_anchor="middle") for at in marks]
     axis = element("div", element("span"), element("svg", *labels, aria_hidden="true"), class_="row axis")
-    return joined([element("div", *drawn, axis, class_="forest"), _forest_key(rows, words)])
+    return joined([element("div", *drawn, axis, class_="forest"), _forest_key(rows, reference, words)])
 
 
-def _marks(row: Row, place: Callable[[float], str]) -> list[Markup]:
+def _marks(row: Row, place: Callable[[float], str], near: float) -> list[Markup]:
     if row.mean is None:
         return []
     marks = [
-        element("line", class_="seed", x1=place(value), x2=place(value), y1="30%", y2="70%") for value in row.values
-    ]
+        element("line", class_="seed", x1=place(value), x2=place(value), y1="30%", y2="70%",
+                transform=f"translate({SEED_APART * steps:g} 0)" if steps else None)
+        for value, steps in dodged(row.values, near)
+    ]  # fmt: skip
     if row.low is not None and row.high is not None:
         marks.append(element("line", class_="range", x1=place(row.low), x2=place(row.high), y1="50%", y2="50%"))
     at = place(row.mean)
@@ -81,13 +94,15 @@ def _marks(row: Row, place: Callable[[float], str]) -> list[Markup]:
     return marks
 
 
-def _forest_key(rows: Sequence[Row], words: Mapping[str, str]) -> Markup:
-    items = [
-        (element("circle", class_="bar", cx="14", cy="8", r="5.5"), words["mean"]),
-        (element("line", class_="range", x1="1", x2="27", y1="8", y2="8"), f"{percent(CONFIDENCE)} interval"),
-        (element("line", class_="seed", x1="14", x2="14", y1="2", y2="14"), "a seed"),
-        (element("line", class_="refer", x1="14", x2="14", y1="0", y2="16"), words["reference"]),
-    ]
+def _forest_key(rows: Sequence[Row], reference: float | None, words: Mapping[str, str]) -> Markup:
+    items = [(element("circle", class_="bar", cx="14", cy="8", r="5.5"), words["mean"])]
+    if any(row.low is not None for row in rows):
+        line = element("line", class_="range", x1="1", x2="27", y1="8", y2="8")
+        items.append((line, f"{percent(CONFIDENCE)} interval"))
+    items.append((element("line", class_="seed", x1="14", x2="14", y1="2", y2="14"), "a seed"))
+    if reference is not None:
+        line = element("line", class_="refer", x1="14", x2="14", y1="0", y2="16")
+        items.append((line, words["reference"]))
     if any(row.is_told for row in rows):
         square = element("rect", class_="told", x="9", y="3", width="10", height="10", transform="rotate(45 14 8)")
         items.append((square, words["told"]))
@@ -114,7 +129,7 @@ def curves(report: Report) -> list[Markup]:
     panels = [
         element(
             "li",
-            element("h3", arm_label(report, arm.name)),
+            element("h3", wrapping(arm_label(report, arm.name))),
             _panel(arm, report, reference, x_range, y_range),
             class_="card",
         )

@@ -83,7 +83,7 @@ def metric_name(report: Report) -> str:
 
 def arm_label(report: Report, name: str) -> str:
     """without-dropout, or full (base)"""
-    return f"{name} (base)" if name == report.base else name
+    return f"{name} (base)" if name == report.base and len(report.arms) > 1 else name
 
 
 def effect_name(chosen: Mapping[str, str], instead: Mapping[str, str]) -> str:
@@ -126,10 +126,13 @@ def method(report: Report) -> list[str]:
     said = [
         f"An interval is Student's t interval of {percent(report.confidence)} over seeds: mean \N{PLUS-MINUS SIGN}"
         " t(n \N{MINUS SIGN} 1) s / \N{SQUARE ROOT}n. It speaks of other seeds on the same data, not of other data. One"
-        " seed gives no interval.",
-        "A difference to the base is taken seed by seed, of the seeds that are finished in both, and then averaged: the"
-        " paired t test. Its interval is not corrected for the number of comparisons.",
+        " seed gives no interval."
     ]
+    if len(report.arms) > 1:
+        said.append(
+            "A difference to the base is taken seed by seed, of the seeds that are finished in both, and then averaged:"
+            " the paired t test. Its interval is not corrected for the number of comparisons."
+        )
     if report.comparisons > 1:
         kinds = "differences to the base, effects of factors and pairs" if report.effects else "differences to the base"
         said.append(

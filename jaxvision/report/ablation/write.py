@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from jaxvision.errors import ConfigError
 from jaxvision.figures.forest import plot_forest
 from jaxvision.figures.panels import figure_png
 from jaxvision.outputs import require_absent, write_output
@@ -20,8 +21,13 @@ KINDS = (".html", ".md", ".json", ".png")
 
 
 def require_replaceable(out: Path) -> None:
-    """ConfigError where a file would be written over that is not of an earlier report: reports are made anew as trials
-    finish, but nothing else is written over."""
+    """ConfigError where `out` is no name of an HTML file, or a file would be written over that is not of an earlier
+    report: reports are made anew as trials finish, but nothing else is written over."""
+    if out.suffix != KINDS[0]:
+        raise ConfigError(f"--out: must be a file that ends in .html; the others have its name. Received: {str(out)!r}")
+    for kind in KINDS:
+        if out.with_suffix(kind).is_dir():
+            raise ConfigError(f"{out.with_suffix(kind)}: is a folder. Give another --out.")
     if not _is_report(out.with_suffix(".json")):
         for kind in KINDS:
             require_absent(out.with_suffix(kind))
@@ -32,7 +38,7 @@ def write_report(report: Report, out: Path, *, pages: Pages | None = None) -> li
 
     Args:
       out: the .html file.
-      pages: files beside it about single trials, to be linked.
+      pages: files about single trials, to be linked.
 
     Returns: the files.
 
@@ -60,12 +66,15 @@ def as_json(report: Report) -> str:
 
 def forest_png(report: Report) -> bytes:
     """The arms with their intervals, and differences to the base."""
-    base = next(arm for arm in report.arms if arm.name == report.base).interval
+    is_compared = len(report.arms) > 1
+    base = next(arm for arm in report.arms if arm.name == report.base).interval if is_compared else None
     notes = {arm.name: f"  {signed(arm.compared.contrast.mean)}" for arm in report.arms if arm.compared}
     rows = [dataclasses.replace(row, note=row.note + notes.get(row.name, "")) for row in arm_rows(report)]
+    is_drawn = any(row.low is not None for row in rows)
+    shown = ["mean", *(["interval"] if is_drawn else []), *(["difference to the base"] if notes else [])]
     words = {
         "base": "mean of the base",
-        "mean": f"mean and {percent(report.confidence)} interval over seeds",
+        "mean": f"mean and {percent(report.confidence)} interval over seeds" if is_drawn else "mean of the seeds",
         "told": "the same, where it differs from the base (p < 0.05)",
         "value": "a seed",
     }
@@ -73,7 +82,7 @@ def forest_png(report: Report) -> bytes:
         plot_forest(
             rows,
             f"{report.name}: {trials_words(report)}",
-            axis=f"{metric_name(report)} (at the right: mean, interval, difference to the base)",
+            axis=f"{metric_name(report)} (at the right: {', '.join(shown)})",
             base=base.mean if base else None,
             words=words,
         )
