@@ -3,6 +3,7 @@
 `fault` enters what happens into the table of faults.
 """
 
+import hashlib
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ import pytest
 from faults import fault
 from pets_layout import EMPTY, write_pets
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from predicted_runs import finished_run
 
 from jaxvision import config
@@ -178,6 +180,17 @@ def test_hashes_show_what_decoding_does_not(tmp_path, capsys):
     assert main(["check", str(root), "--against", str(hashes)]) == 0
     if shutil.which("sha256sum"):
         subprocess.run(["sha256sum", "--check", "--quiet", str(hashes)], cwd=root, check=True)
+    (root / "labels.txt").write_text("cat dog\n")
+    foreign = "".join(
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  ./{path.relative_to(root)}\n"
+        for path in root.rglob("*.*")
+        if path != odd
+    )
+    (tmp_path / "foreign.txt").write_text(foreign)  # of all files, as `find . | xargs sha256sum` names them
+    capsys.readouterr()
+    assert main(["check", str(root), "--against", str(tmp_path / "foreign.txt"), "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["changes"] == {"changed": [], "missing": [], "new": ["cat/a\\b\n c.jpg"]}
+    (root / "labels.txt").unlink()
     flipped = broken.flipped_bits(root / "dog" / "1.jpg")
     assert check_picture(flipped).fault is None
     (root / "cat" / "0.jpg").unlink()
@@ -254,8 +267,10 @@ def test_pictures_and_their_masks_are_turned_as_their_mark_says(ending, resize, 
         image, mask, exif = broken.turned_back(upright, mark)
         for folder in ("images", "masks"):
             (tmp_path / folder).mkdir(exist_ok=True)
-        as_jpeg = {"quality": 100, "subsampling": 0} if ending == "jpg" else {}
-        image.save(tmp_path / "images" / f"{number}.{ending}", exif=exif, **as_jpeg)
+        text = PngInfo()
+        text.add_text("Comment", "x" * 8000 * (number % 2))  # comes before the mark
+        settings = {"quality": 100, "subsampling": 0} if ending == "jpg" else {"pnginfo": text}
+        image.save(tmp_path / "images" / f"{number}.{ending}", exif=exif, **settings)
         Image.fromarray(upright if number >= 8 else mask).save(tmp_path / "masks" / f"{number}.png")
         expected[f"{number}.{ending}"] = upright
     size = (12, 18) if resize == "stretch" else (6, 12)

@@ -35,6 +35,15 @@ def test_what_heat_maps_find_is_what_was_measured():
     assert f"<!-- boxes -->\n{boxes_table(document)}<!-- /boxes -->" in README
 
 
+def test_the_ablation_is_the_report_of_its_runs():
+    report = (FOLDER / "results" / "ablations" / "mnist-parts.md").read_text()
+    table = re.search(r"<!-- ablation -->\n(.*)<!-- /ablation -->", README, re.DOTALL)[1]
+    assert table.startswith("| arm |")
+    assert table in report
+    measured = json.loads((FOLDER / "results" / "ablations" / "mnist-parts.json").read_text())
+    assert f"the report's {measured['comparisons']} comparisons" in README
+
+
 def test_every_experiment_and_command_is_named():
     for name in (*list_experiments(), *list_ablations()):
         assert f"`{name}`" in README

@@ -1,6 +1,8 @@
 """Hashes of a dataset's files, as `sha256sum` writes them: what has changed since shows, damage that decodes too."""
 
+import hashlib
 import os
+import posixpath
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +41,7 @@ def read_hash_list(path: str | os.PathLike[str]) -> dict[str, str]:
         marked, sha256, name = match.groups()
         if marked:
             name = re.sub(r"\\.", lambda pair: LETTERS.get(pair[0], pair[0]), name)
-        hashes[name] = sha256.lower()
+        hashes[posixpath.normpath(name)] = sha256.lower()  # `find . | xargs sha256sum` says ./name
     return hashes
 
 
@@ -47,11 +49,20 @@ def changes(hashes: Mapping[str, str], path: Path, against: str | os.PathLike[st
     """Files 'changed', 'missing' and 'new' since the hashes in `against` were made. path: the dataset's."""
     before, root = read_hash_list(against), path if path.is_dir() else path.parent
     gone = [name for name in before if name not in hashes]
-    # What is there but could not be read now has no hash.
+    # There, but not read as a picture: another kind of file, or one that cannot be read now.
     unread = [name for name in gone if os.path.lexists(root / name)]
+    unread_changed = [name for name in unread if _sha256(root / name) != before[name]]
     changed = [name for name in before if name in hashes and hashes[name] != before[name]]
     return {
-        "changed": tuple(sorted([*changed, *unread])),
+        "changed": tuple(sorted([*changed, *unread_changed])),
         "missing": tuple(sorted(set(gone) - set(unread))),
         "new": tuple(sorted(hashes.keys() - before.keys())),
     }
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

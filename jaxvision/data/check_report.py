@@ -106,7 +106,7 @@ class CheckReport:
         """One object: `ok`, `kinds` and all fields but `hashes`."""
         fields = asdict(self)
         del fields["hashes"]
-        return json.dumps({"ok": self.ok, "kinds": self.kinds, **fields}, indent=2, ensure_ascii=False)
+        return json.dumps({"ok": self.ok, "kinds": self.kinds, **fields}, indent=2)
 
 
 def format_report(report: CheckReport) -> str:

@@ -140,7 +140,8 @@ def picture_header(path: str | os.PathLike[str]) -> Header:
         _require_file(path)
         with open(path, "rb", buffering=0) as file:
             head = file.read(FIRST)
-            if 0 in stored_size(head):
+            # A PNG tells its size first; what comes before its pixels may tell how it is to be turned.
+            if 0 in stored_size(head) or (head.startswith(b"\x89PNG") and b"IDAT" not in head):
                 head += file.read(HEAD - FIRST)
     except OSError as error:
         raise unreadable(error) from None

@@ -96,7 +96,8 @@ class BestCheckpoints:
         arrays = ocp.args.StandardSave(nnx.to_pure_dict(variables))
         folder = epath.Path(self._manager.directory)
         with saving(folder, jax.tree.leaves(variables)):
-            self._manager.save(saved.step, args=ocp.args.Composite(model=arrays, card=ocp.args.JsonSave(document)))
+            args = ocp.args.Composite(model=arrays, card=ocp.args.JsonSave(document))
+            assert self._manager.save(saved.step, args=args), "Orbax passes over a step that is not the newest"
             write_manifest(folder / str(saved.step))
         self._of_phase[saved.phase] = saved
         self._delete_others()
