@@ -412,12 +412,18 @@ def test_what_changed_is_said(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
     stopped_after(folder, 2, monkeypatch)
     environment = json.loads((folder / "environment.json").read_text())
-    environment |= {"source": "0" * 64, "jax": {**environment["jax"], "jax_default_prng_impl": "rbg"}}
+    assert environment["modules"].keys() == {__name__}  # the model's
+    environment |= {
+        "source": "0" * 64,
+        "modules": {__name__: "1" * 64},
+        "jax": {**environment["jax"], "jax_default_prng_impl": "rbg"},
+    }
     (folder / "environment.json").write_text(json.dumps(environment))
     fit(folder, resume=True)
     said = " ".join(capsys.readouterr().err.split())
     assert "jax.jax_default_prng_impl: rbg -> threefry2x32" in said
     assert f"source: {'0' * 64} ->" in said
+    assert f"modules.{__name__}: {'1' * 64} ->" in said
 
 
 @pytest.mark.parametrize("thing", ["timing.jsonl", "curves.png", "tensorboard", "training", "checkpoints", ".lock"])

@@ -1,8 +1,10 @@
 """The run folder: its name, and the small files in it that say what was run, where, and what came of it."""
 
+import contextlib
 import datetime
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import math
 import os
@@ -209,6 +211,7 @@ def environment(run: Run, *, fingerprint: str) -> dict[str, Any]:
         "split_seed": run.data.split_seed,
         "data_fingerprint": fingerprint,
         **code_version(),
+        "modules": _modules(run),
         "platform": platform.platform(),
         "backend": devices[0].platform,
         "devices": [device.device_kind for device in devices],
@@ -233,6 +236,18 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _modules(run: Run) -> dict[str, str]:
+    """sha256 of the user's own modules that a run names, as package.module:Name."""
+    found = {}
+    for name in (run.model.name, run.data.source):
+        module, _, variable = name.partition(":")
+        if variable and module != "tfds":
+            with contextlib.suppress(ImportError, OSError, ValueError, AttributeError, TypeError):
+                origin = importlib.util.find_spec(module).origin  # type: ignore[union-attr]
+                found[module] = hashlib.sha256(Path(origin).read_bytes()).hexdigest()  # type: ignore[arg-type]
+    return found
 
 
 def _source() -> str:

@@ -27,7 +27,7 @@ FREE = (
 )
 """Fields that may differ when a run is resumed: what is told of it, and where files are."""
 
-COMPARED = ("python", "packages", "backend", "devices", "cpu", "xla_flags", "jax", "git", "source")
+COMPARED = ("python", "packages", "backend", "devices", "cpu", "xla_flags", "jax", "git", "source", "modules")
 """What of environment.json decides the numbers of a run beside its description."""
 
 
