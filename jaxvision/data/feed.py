@@ -14,7 +14,7 @@ from jaxvision.data.order import epoch_order
 from jaxvision.data.parts import ArrayPart, FilePart, Part, SequentialPart, decoded_bytes, in_memory
 from jaxvision.data.prefetch import prefetch
 from jaxvision.mesh import batch_mesh, on_each, spread
-from jaxvision.types import Batch, Stretch
+from jaxvision.types import Array, Batch, Stretch
 
 
 class Feed(Protocol):
@@ -118,7 +118,7 @@ class ResidentFeed:
         for begin in range(0, len(order), self.batch_size):
             chosen = order[begin : begin + self.batch_size]
             padding = self.plan.padding(len(chosen))
-            rows = spread(self._mesh, np.pad(chosen, (0, padding), mode="edge"))
+            rows = self._rows(np.pad(chosen, (0, padding), mode="edge"))
             inputs, target = _gather(self._inputs, self._target, rows)
             yield Batch(inputs, target, spread(self._mesh, _valid(len(chosen), padding)))
 
@@ -127,7 +127,11 @@ class ResidentFeed:
         for length in lengths:
             chosen = order[begin : begin + length * self.batch_size]
             begin += len(chosen)
-            yield Stretch(self._inputs, self._target, spread(self._mesh, chosen.reshape(length, -1), axis=1))
+            yield Stretch(self._inputs, self._target, self._rows(chosen.reshape(length, -1), axis=1))
+
+    def _rows(self, chosen: np.ndarray, axis: int = 0) -> Array:
+        # To one device a program brings these few numbers along faster than they could be sent.
+        return chosen if self._mesh.size == 1 else spread(self._mesh, chosen, axis)
 
 
 @jax.jit
