@@ -3,22 +3,23 @@
 `Ablation` is a value, as `Run` is; `arms` and `trials` expand it. Nothing here reads, writes or trains.
 """
 
-import dataclasses
 import itertools
-import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from jaxvision.changes import changed, differences, flat, overlap
 from jaxvision.config import Run
 from jaxvision.errors import ConfigError, nearest
-from jaxvision.serialize import check, fields, from_json, to_json
+from jaxvision.serialize import check
 
 Design = Literal["factorial", "leave-one-out", "one-at-a-time", "grid"]
 
 WITH, WITHOUT = "with", "without"
+OPTIONS = "model.options."
 MOST_TRIALS = 10_000
 LONGEST_NAME = 200
 """Characters of an arm's name, which is a folder's: file systems take 255."""
@@ -30,7 +31,7 @@ class Factor:
 
     levels: Mapping[str, Mapping[str, Any]]
     """Level name -> changes: dotted field, as on the command line ("model.options.dropout"), -> value. The first level
-    is the base's: where its changes name what the base says too, they say the same."""
+    is the base's: its changes say what the base says, or what its model does by default."""
 
 
 @dataclass(frozen=True)
@@ -60,29 +61,39 @@ class Ablation:
         """{factor: its levels}, the base's first."""
         return {name: tuple(levels) for name, levels in _checked(self)[1].items()}
 
+    def assumed(self) -> Iterator[tuple[str, str, str, Any]]:
+        """Factor, first level, option, value: what first levels say of the model's options and the base does not. It is
+        for who knows models to see that these are the model's defaults."""
+        _, factors = _checked(self)
+        base = check(self.base)
+        for name, levels in factors.items():
+            first, changes = next(iter(levels.items()))
+            for field, value in differences(base, changed(base, changes, name)).items():
+                yield name, first, field.removeprefix(OPTIONS), value
+
     def arms(self) -> tuple["Arm", ...]:
         """The runs to compare, each once, the base first.
 
         Where two combinations give the same run, the first is taken. Raises: ConfigError: naming the factor and level.
         """
         base, factors = _checked(self)
-        first = {name: next(iter(levels)) for name, levels in factors.items()}
-        found: list[tuple[dict[str, str], Run]] = []
+        found: dict[Any, tuple[dict[str, str], Run]] = {}
         for combination in _combinations(self.design, factors):
-            run = base
-            for name, level in combination.items():
-                if level != first[name]:
-                    run = _changed(run, factors[name][level], f"factor {name!r}, level {level!r}")
-            if all(run != other for _, other in found):
-                found.append((combination, check(run, where=f"{self.name}: arm {_arm_name(self, combination)}")))
+            # All at once: another model takes away the options of the one before, which other factors set.
+            changes = {
+                path: value for name, level in combination.items() for path, value in factors[name][level].items()
+            }
+            run = changed(base, changes, f"{self.name}: arm {_arm_name(self, combination)}")
+            same = frozenset((name, tuple(v) if isinstance(v, list) else v) for name, v in flat(run).items())
+            found.setdefault(same, (combination, run))
         arms = []
-        for levels, run in found:
+        for levels, run in found.values():
             name = _arm_name(self, levels)
             if len(name) > LONGEST_NAME:
                 raise ConfigError(f"{self.name}: an arm's name is too long for a folder. Shorten factors and levels."
                                   f" Received: {name!r}, {len(name)} characters")  # fmt: skip
             named = replace(run, name=f"{self.name}/{name}")
-            arms.append(Arm(name, levels, _differences(base, run), named))
+            arms.append(Arm(name, levels, differences(base, run), named))
         return tuple(arms)
 
     def trials(self) -> tuple["Trial", ...]:
@@ -128,56 +139,84 @@ def _checked(ablation: Ablation) -> tuple[Run, dict[str, Levels]]:
                           f" {ablation.design!r}")  # fmt: skip
     if type(ablation.seeds) is not int or ablation.seeds < 1 or ablation.base.seed + ablation.seeds > 2**32:
         raise ConfigError(f"{where}: seeds must be a number of trials an arm, 1 or more. Received: {ablation.seeds!r}")
+    if not isinstance(ablation.factors, Mapping):
+        raise ConfigError(f"{where}: factors are {{name: what is varied}}. Received: {ablation.factors!r}")
     if not ablation.factors:
         raise ConfigError(f"{where}: an ablation needs at least one factor. Received: none")
-    factors = {}
-    for name, factor in ablation.factors.items():
+    _require_names(ablation.factors, f"{where}: factor")
+    factors = {name: _levels(factor, f"{where}: factor {name!r}") for name, factor in ablation.factors.items()}
+    _require_few(ablation, factors, where)
+    for name, levels in factors.items():
         said = f"{where}: factor {name!r}"
-        levels = factor.levels if isinstance(factor, Factor) else {WITH: {}, WITHOUT: factor}
-        for level, changes in levels.items():
-            if not isinstance(changes, Mapping):
-                raise ConfigError(f"{said}, level {level!r}: changes are {{field: value}}. Received: {changes!r}")
-        factors[name] = {level: dict(changes) for level, changes in levels.items()}
-        if len(levels) < 2:
-            raise ConfigError(f"{said}: needs at least two levels. Received: {', '.join(levels) or 'none'}")
         if len(levels) > 2 and ablation.design in ("factorial", "leave-one-out"):
             other = {"factorial": "grid", "leave-one-out": "one-at-a-time"}[ablation.design]
             raise ConfigError(f"{said}: design {ablation.design} takes factors of two levels; take {other}. Received:"
                               f" {', '.join(levels)}")  # fmt: skip
-        _require_names(levels, f"{said}: level")
-        base = _require_levels(base, factors[name], said)
-    _require_names(factors, f"{where}: factor")
-    counts = [len(levels) for levels in factors.values()]
-    if ablation.design in ("factorial", "grid") and math.prod(counts) * ablation.seeds > MOST_TRIALS:
-        raise ConfigError(f"{where}: that is {math.prod(counts) * ablation.seeds:,} trials. Vary fewer factors, or take"
-                          f" design one-at-a-time. Received: {' x '.join(map(str, counts))}")  # fmt: skip
+        base = _require_levels(base, levels, said)
+    for (one, some), (other, others) in itertools.combinations(factors.items(), 2):
+        if field := overlap({path for each in some.values() for path in each},
+                            {path for each in others.values() for path in each}):  # fmt: skip
+            raise ConfigError(f"{where}: factors {one!r} and {other!r} both set {field}, and one would undo the other."
+                              " Make them levels of one factor.")  # fmt: skip
     return base, factors
+
+
+def _levels(factor: Any, where: str) -> Levels:
+    """{level: changes} of a factor, of the types that they are to have."""
+    levels = factor.levels if isinstance(factor, Factor) else {WITH: {}, WITHOUT: factor}
+    if not isinstance(levels, Mapping):
+        raise ConfigError(f"{where}: levels are {{level: changes}}. Received: {levels!r}")
+    for level, changes in levels.items():
+        if not isinstance(changes, Mapping) or not all(isinstance(path, str) for path in changes):
+            raise ConfigError(f"{where}, level {level!r}: changes are {{field: value}}. Received: {changes!r}")
+    if len(levels) < 2:
+        raise ConfigError(f"{where}: needs at least two levels. Received: {', '.join(map(str, levels)) or 'none'}")
+    _require_names(levels, f"{where}: level")
+    return {level: dict(changes) for level, changes in levels.items()}
+
+
+def _require_few(ablation: Ablation, factors: Mapping[str, Levels], where: str) -> None:
+    """ConfigError: so many trials that to list them alone would take long."""
+    counts = [len(levels) for levels in factors.values()]
+    combined = ablation.design in ("factorial", "grid")
+    arms = math.prod(counts) if combined else 1 + sum(counts) - len(counts)
+    if arms * ablation.seeds > MOST_TRIALS:
+        instead = "Vary fewer factors, take fewer seeds, or design one-at-a-time" if combined else "Take fewer seeds"
+        received = f"{' x '.join(map(str, counts))} levels" if combined else f"{arms:,} arms"
+        raise ConfigError(f"{where}: that is {arms * ablation.seeds:,} trials, more than {MOST_TRIALS:,}. {instead}."
+                          f" Received: {received}, {ablation.seeds:,} seeds")  # fmt: skip
 
 
 def _require_names(names: Mapping[str, Any], what: str) -> None:
     """Names make folders, on disks that tell letter case apart and on others."""
+    alike = Counter(str(name).casefold() for name in names)
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise ConfigError(
                 f"{what} {name!r}: a name is a text of letters, digits and . _ - (it is part of a folder's name)."
             )
-        if any(name != other and name.casefold() == str(other).casefold() for other in names):
+        if alike[name.casefold()] > 1:
             raise ConfigError(f"{what} {name!r}: differs from another in letter case alone.")
 
 
 def _require_levels(base: Run, levels: Levels, where: str) -> Run:
-    """The first level is what the base says, each other one is something else. Returns the base with the first said."""
+    """The first level is what the base says, each other one is something else. Returns the base with the first said.
+
+    An option of the model that the base does not name may be named: see `Ablation.assumed`.
+    """
     (first, changes), *others = levels.items()
-    said = dict(fields(json.loads(to_json(base))))
-    for name, value in fields(json.loads(to_json(_changed(base, changes, f"{where}, level {first!r}")))):
-        if name in said and said[name] != value:
+    run = changed(base, changes, f"{where}, level {first!r}")
+    before, after = flat(base), flat(run)
+    for name in dict.fromkeys([*before, *after]):
+        unsaid = name not in before and name.startswith(OPTIONS)
+        if not unsaid and (name not in before or name not in after or before[name] != after[name]):
+            there, here = (repr(each[name]) if name in each else "none" for each in (before, after))
             raise ConfigError(f"{where}, level {first!r}: the first level is the base's, and the base has {name}"
-                              f" {said[name]!r}. Received: {value!r}")  # fmt: skip
-    base = _changed(base, changes, where)
+                              f" {there}. Received: {here}")  # fmt: skip
     for level, changes in others:
-        if _changed(base, changes, f"{where}, level {level!r}") == base:
+        if changed(run, changes, f"{where}, level {level!r}") == run:
             raise ConfigError(f"{where}, level {level!r}: changes nothing of the base. Received: {changes!r}")
-    return base
+    return run
 
 
 def _combinations(design: Design, factors: Mapping[str, Levels]) -> Iterator[dict[str, str]]:
@@ -185,12 +224,12 @@ def _combinations(design: Design, factors: Mapping[str, Levels]) -> Iterator[dic
     if design in ("factorial", "grid"):
         numbered = itertools.product(*(enumerate(levels) for levels in factors.values()))
 
-        def changed(combination: tuple[tuple[int, str], ...]) -> tuple[int, list[int]]:
+        def distance(combination: tuple[tuple[int, str], ...]) -> tuple[int, list[int]]:
             places = [place for place, (number, _) in enumerate(combination) if number]
             return len(places), places
 
         # Those nearest to the base first, as one reads them: X, Y, Z, X + Y, X + Z, ...
-        for combination in sorted(numbered, key=changed):
+        for combination in sorted(numbered, key=distance):
             yield dict(zip(factors, (level for _, level in combination), strict=True))
         return
     base = {name: next(iter(levels)) for name, levels in factors.items()}
@@ -210,56 +249,3 @@ def _arm_name(ablation: Ablation, levels: Mapping[str, str]) -> str:
     if parts:
         return "+".join(parts)
     return "base" if any(isinstance(factor, Factor) for factor in ablation.factors.values()) else "all"
-
-
-def _changed(run: Run, changes: Mapping[str, Any], where: str) -> Run:
-    """The run with these fields changed; as on the command line, another model starts from its own options."""
-    document = json.loads(to_json(run))
-    # Another model first, so that options named beside it are that model's.
-    for path in sorted(changes, key=lambda path: path != "model.name"):
-        value = changes[path]
-        if path in ("seed", "name", "schema_version"):
-            raise ConfigError(f"{where}: {path}: is not for a factor to change; trials are told apart by it.")
-        if path == "model.name" and value != run.model.name:
-            document["model"]["options"] = {}
-        _set(document, path, value, where)
-    try:
-        text = json.dumps(document)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: values must be what JSON can hold ({error}). Received: {changes!r}") from error
-    return from_json(text, where=where)
-
-
-def _set(document: Any, path: str, value: Any, where: str) -> None:
-    """Sets a dotted field of a document; one that is not there is made, for `from_json` to tell of."""
-    *branch, last = path.split(".")
-    for key in branch:
-        if isinstance(document, list):
-            document = document[_index(document, key, path, where)]
-        else:
-            if not isinstance(document.get(key), dict | list):
-                document[key] = {}
-            document = document[key]
-    if isinstance(document, list):
-        document[_index(document, last, path, where)] = _plain(value)
-    else:
-        document[last] = _plain(value)
-
-
-def _index(items: list[Any], key: str, path: str, where: str) -> int:
-    if not key.isdecimal() or int(key) >= len(items):
-        raise ConfigError(f"{where}: {path}: there are numbers 0 to {len(items) - 1}. Received: {key!r}")
-    return int(key)
-
-
-def _plain(value: Any) -> Any:
-    """Parts of a run, such as `Augment()`, as JSON has them."""
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-
-
-def _differences(base: Run, run: Run) -> dict[str, Any]:
-    before, after = (dict(fields(json.loads(to_json(each)))) for each in (base, run))
-    absent = object()
-    return {name: value for name, value in after.items() if before.get(name, absent) != value}

@@ -37,6 +37,10 @@ class Browser:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         _ask(f"{self._session}/url", {"url": page.resolve().as_uri()})
+        started = time.monotonic()  # on a busy machine the driver answers while a long page is still read
+        while self.run("return document.readyState") != "complete":
+            assert time.monotonic() - started < DEADLINE, "the page does not load"
+            time.sleep(0.05)
 
     def run(self, script: str) -> Any:
         """What a script, the body of a function, returns."""

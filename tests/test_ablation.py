@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import time
 from dataclasses import replace
 
 import jax
@@ -92,6 +93,40 @@ def test_the_first_level_may_name_what_is_so_by_default():
     assert other.changes == {"model.options.downsample": "none"}
 
 
+def test_all_changes_hold_whatever_the_order_of_factors():
+    """Another model starts from its own options, but not from those that another factor sets."""
+    dropout = {"dropout": {"model.options.dropout": 0.0}}
+    model = {"model": Factor({"conv": {}, "xc": {"model.name": "mini-xception"}})}
+    expected = {
+        repr(Model("convnet-mnist", {"dropout": 0.3})), repr(Model("convnet-mnist", {"dropout": 0.0})),
+        repr(Model("mini-xception")), repr(Model("mini-xception", {"dropout": 0.0})),
+    }  # fmt: skip
+    for factors in (dropout | model, model | dropout):
+        assert {repr(arm.run.model) for arm in Ablation(BASE, factors, "grid").arms()} == expected
+    said = {"dropout": Factor({"some": {"model.options.dropout": 0.3}, "none": {"model.options.dropout": 0.0}})}
+    arm = Ablation(BASE, said | model, "one-at-a-time").arms()[-1]
+    assert arm.run.model == Model("mini-xception", {"dropout": 0.3})  # as its level `some` says
+
+
+def test_what_first_levels_assume_of_the_model():
+    levels = {"a": {"model.options.downsample": "stride", "model.options.dropout": 0.3}, "b": {"data.batch_size": 8}}
+    assert list(Ablation(BASE, {"f": Factor(levels)}, "grid").assumed()) == [("f", "a", "downsample", "stride")]
+
+
+def test_many_arms_and_too_many_seeds_are_soon_told():
+    values = [round(0.01 * n, 2) for n in range(12)]
+    factors = {
+        field: Factor({f"l{value}": {f"augment.{field}": value} for value in values})
+        for field in ("rotation", "zoom", "translation")
+    }
+    begin = time.monotonic()
+    arms = Ablation(Run(), factors, "grid", seeds=1).arms()
+    assert len(arms) == 12**3
+    with pytest.raises(ConfigError, match=r"9,000,000 trials, more than 10,000.*3 arms, 3,000,000 seeds"):
+        Ablation(BASE, PARTS, "leave-one-out", seeds=3_000_000).trials()
+    assert time.monotonic() - begin < 10
+
+
 def test_another_model_starts_from_its_own_options():
     factors = {"xception": {"model.options.features": (8, 16), "model.name": "mini-xception"}}
     other = Ablation(BASE, factors, "grid").arms()[1].run
@@ -120,9 +155,16 @@ def test_another_model_starts_from_its_own_options():
         ({"factors": {"f": PARTS["dropout"], "F": PARTS["augmentation"]}}, "letter case alone"),
         ({"factors": {"f": Factor({"a": {}, 5: {"data.batch_size": 5}})}}, "level 5: a name is a text of letters"),
         ({"factors": {"f": None}}, "factor 'f', level 'without': changes are {field: value}. Received: None"),
-        ({"factors": {name: Factor({"a": {"model.options.downsample": name}, "b": {"data.batch_size": 5}})
-                      for name in ("max", "stride")}},
-         "factor 'stride', level 'a': the first level is the base's, and the base has model.options.downsample 'max'"),
+        ({"factors": {"f": {"augment": Augment()}, "g": {"augment.rotation": 0.2}}},
+         "factors 'f' and 'g' both set augment.rotation"),
+        ({"factors": {"f": Factor({"a": {"phases": (Phase(schedule=Schedule("cosine")), Phase())}, "b": {}})}},
+         "level 'a': the first level is the base's, and the base has phases.1.epochs none. Received: 5"),
+        ({"factors": {"f": Factor({"a": {"model.options": {}}, "b": {}})}},
+         "the base has model.options.dropout 0.3. Received: none"),
+        ({"factors": ["x"]}, "factors are {name: what is varied}. Received: \\['x'\\]"),
+        ({"factors": {"f": Factor(["x"])}}, "factor 'f': levels are {level: changes}. Received: \\['x'\\]"),
+        ({"factors": {"f": Factor(None)}}, "factor 'f': levels are {level: changes}. Received: None"),
+        ({"factors": {"f": Factor({"a": {5: 1}, "b": {}})}}, "level 'a': changes are {field: value}. Received: {5: 1}"),
         ({"factors": {}}, "at least one factor"),
         ({"design": "factoral"}, "Did you mean 'factorial'"),
         ({"seeds": 0}, "seeds must be .* Received: 0"),
@@ -140,14 +182,14 @@ FIELDS = ("augment.rotation", "augment.zoom", "data.batch_size", "model.options.
 
 @st.composite
 def ablations(draw) -> Ablation:
-    """Factors of fields that they may share, so that combinations may give the same run."""
+    """Factors of levels that may be the same, so that combinations may give the same run."""
     design = draw(st.sampled_from(["factorial", "leave-one-out", "one-at-a-time", "grid"]))
     most = 1 if design in ("factorial", "leave-one-out") else 3
     factors = {}
-    for name in draw(st.lists(st.sampled_from("abcd"), min_size=1, max_size=4, unique=True)):
-        field = draw(st.sampled_from(FIELDS))
+    names = draw(st.lists(st.sampled_from("abcd"), min_size=1, max_size=4, unique=True))
+    for name, field in zip(names, draw(st.permutations(FIELDS)), strict=False):
         values = [2, 3, 4] if field == "data.batch_size" else [0.25, 0.5, 0.75]
-        others = [{field: value} for value in draw(st.permutations(values))[: draw(st.integers(1, most))]]
+        others = [{field: value} for value in draw(st.lists(st.sampled_from(values), min_size=1, max_size=most))]
         if len(others) == 1 and draw(st.booleans()):
             factors[name] = others[0]
         else:
@@ -165,7 +207,7 @@ def fields_of(factor) -> tuple[str, list]:
 @given(ablations())
 def test_expansion(ablation):
     arms, varied = ablation.arms(), [fields_of(factor) for factor in ablation.factors.values()]
-    # The runs that there are, counted in another way: as assignments of values to fields, later factors winning.
+    # The runs that there are, counted in another way: as assignments of values to fields.
     if ablation.design in ("factorial", "grid"):
         combinations = itertools.product(*([(field, value) for value in (None, *values)] for field, values in varied))
     else:

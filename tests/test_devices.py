@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from test_resume import DATA
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 

@@ -42,6 +42,7 @@ def environment(tmp_path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @fault(
     "disk full",
     happens="told before a save is begun; what was saved stays; with room again `--resume` ends with the same bits",

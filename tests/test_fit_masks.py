@@ -79,6 +79,7 @@ def test_evaluation_and_prediction_agree_on_the_best_checkpoint(pets_run, tmp_pa
     assert np.mean(ious) == pytest.approx(measured["mean_iou"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_streamed_and_resident_masks_train_alike(tmp_path):
     pictures, _, masks = draw_shapes(0, 30, image_size=(32, 32))
     parts = {"train": (pictures, masks), "class_names": MASK_NAMES}

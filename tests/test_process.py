@@ -28,6 +28,7 @@ print(kept, int(statistics.median([faults_of_a_step() for _ in range(25)])))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+@pytest.mark.slow
 def test_kept_memory_is_not_faulted_in_again():
     told = {}
     for setting in ("0", "1"):

@@ -2,26 +2,33 @@
 
 import fcntl
 import functools
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sweep_stub
+from rich.console import Console
 from sweep_stub import notes
 
+from jaxvision.ablation import Ablation, Factor
 from jaxvision.cli import main
-from jaxvision.config import Data
+from jaxvision.config import Data, Model, Run
 from jaxvision.data import open_dataset
-from jaxvision.errors import RunFolderError
-from jaxvision.report.plan import PlannedTrial, read_plan, trial_state, write_plan
-from jaxvision.sweep import driver, identity, ray_engine
+from jaxvision.errors import ConfigError, RunFolderError
+from jaxvision.experiments import list_ablations
+from jaxvision.report.plan import Plan, PlannedArm, PlannedTrial, read_plan, trial_state, write_plan
+from jaxvision.sweep import driver, identity, prepare, ray_engine, trial
 from jaxvision.sweep.identity import read_identity
+from jaxvision.sweep.progress import Progress
 from jaxvision.train.folder import code_version
 from jaxvision.train.lock import RunLock
 from jaxvision.train.result import read_result
@@ -41,7 +48,7 @@ def stubs(tmp_path, monkeypatch):
     paths = [str(HERE), str(HERE / "tests"), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
     code = code_version()  # of now: the source may be edited while tests run
-    monkeypatch.setattr(driver, "code_version", lambda: code)
+    monkeypatch.setattr(prepare, "code_version", lambda: code)
     tell = functools.partial(sweep_stub.tell, {**code, "data_fingerprint": open_dataset(Data()).fingerprint})
     tell()
     return tell
@@ -213,8 +220,10 @@ def test_trials_of_other_data_or_code_are_kept_until_asked(stubs, monkeypatch, c
     environment.write_text(json.dumps(document))
     assert ablate("--seeds", "1") == 2
     assert "all/seed-0: fingerprint ffffffffffff there, " in capsys.readouterr().err
-    assert ablate("--seeds", "1", "--dry-run") == 0
-    assert "all/seed-0: fingerprint ffffffffffff there, " in capsys.readouterr().out
+    assert ablate("--seeds", "1", "--dry-run") == 2
+    assert "all/seed-0: fingerprint ffffffffffff there, " in capsys.readouterr().err
+    assert ablate("--seeds", "1", "--dry-run", "--rerun") == 0
+    assert "3 of 4 trials to run" in capsys.readouterr().out
     assert ablate("--seeds", "1", "--arms", "all", "no-*n", "--rerun") == 0
     assert "out/all/seed-0: moved to out/replaced/all/seed-0" in capsys.readouterr().err
     assert json.loads(Path("out/replaced/all/seed-0/environment.json").read_text()) == document
@@ -229,6 +238,147 @@ def test_a_changed_source_is_another_digest(stubs, monkeypatch):
     assert identity.differences(there, here).code[0].startswith("jaxvision's source 000000000000")
     assert identity.Identity(here.run, "other", here.code).digest != here.digest
     assert identity.differences(here, here) == identity.Differences()
+
+
+@pytest.mark.parametrize("change", [{"weights": "b.h5"}, {"weights": None, "init_from": "runs/b"}])
+def test_what_a_run_starts_from_makes_another_trial(change):
+    run = Run(model=Model(weights="a.h5"))
+    here = identity.Identity(run, "data", {})
+    other = identity.Identity(replace(run, model=replace(run.model, **change)), "data", {})
+    assert "model.weights 'a.h5' there" in identity.differences(here, other).config[0]
+    assert here.digest != other.digest
+    moved = identity.Identity(replace(run, data=Data(path="elsewhere", cache="off")), "data", {})
+    assert identity.differences(here, moved) == identity.Differences()
+
+
+@pytest.mark.parametrize(("file", "content"), [("config.json", "{"), ("environment.json", None)])
+def test_a_finished_trial_that_nobody_knows_is_refused(file, content, stubs, capsys):
+    assert ablate("--seeds", "1", "--arms", "all") == 0
+    path = Path("out/all/seed-0", file)
+    path.unlink() if content is None else path.write_text(content)
+    before = files()
+    assert ablate("--seeds", "1", "--arms", "all") == 2
+    assert f"all/seed-0: {file} cannot be read" in capsys.readouterr().err
+    assert files() == before
+    assert ablate("--seeds", "1", "--arms", "all", "--rerun") == 0
+    assert Path("out/replaced/all/seed-0/result.json").exists()
+    assert notes() == ["begin all/seed-0", "end all/seed-0"] * 2
+    assert read_plan("out").trials[0].digest == read_identity("out/all/seed-0").digest
+
+
+def test_a_damaged_result_is_no_end(stubs, capsys):
+    assert ablate("--seeds", "1", "--arms", "all") == 0
+    result = Path("out/all/seed-0/result.json")
+    result.write_text("")
+    assert ablate("--seeds", "1", "--arms", "all", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "1 failed" in said
+    assert "1 of 4 trials to run" in said
+    assert ablate("--seeds", "1", "--arms", "all") == 0
+    assert read_result(result.parent).test == {"accuracy": 0.25}
+    # Out of the way first: `jaxvision train --resume` stops at a damaged one.
+    assert result.with_name("result.json.damaged").read_text() == ""
+
+
+def test_rerun_is_for_the_arms_asked_for_and_waits_for_who_is_at_work(stubs, monkeypatch, capsys):
+    arms = ["--arms", "all", "no-cosine"]
+    assert ablate("--seeds", "1", *arms) == 0
+    other = ["--seeds", "1", "--epochs", "7"]
+    assert ablate(*other, "--dry-run") == 2
+    assert "all/seed-0: phases.0.epochs 30 there, 7 here" in capsys.readouterr().err
+    assert ablate(*other, *arms, "--dry-run", "--rerun") == 0
+    assert "2 of 4 trials to run" in capsys.readouterr().out
+    folder, found = Path("out/all/seed-0"), []
+    (folder / ".lock").write_text("4711\n")
+    with Path("out/logs/all/seed-0.log").open() as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        said_who = trial._at_work
+
+        def told(job) -> str:
+            found.append((folder / "result.json").exists())
+            fcntl.flock(log, fcntl.LOCK_UN)  # it ends
+            return said_who(job)
+
+        monkeypatch.setattr(trial, "_at_work", told)
+        assert ablate(*other, "--rerun", "--arms", "all") == 0
+    assert found == [True]
+    said = capsys.readouterr().err
+    assert said.count("all, seed 0: waits for process 4711") == 1
+    assert "warning: the configuration or data are not those of 1 trials here: phases.0.epochs 30 there, 7 here" in said
+    assert [path.name for path in Path("out/replaced").iterdir()] == ["all"]
+    assert Path("out/no-cosine/seed-0/result.json").exists()
+    assert notes().count("begin no-cosine/seed-0") == 1
+
+
+def test_code_that_changes_under_way_is_told_once(stubs, capsys):
+    sweep_stub.tell(
+        {**prepare.code_version(), "source": "0" * 64, "data_fingerprint": open_dataset(Data()).fingerprint}
+    )
+    assert ablate("--seeds", "1", "--arms", "all", "no-cosine") == 0
+    said = capsys.readouterr().err
+    assert said.count("warning: the code has changed since this sweep began: all, seed 0: jaxvision's source 0000") == 1
+    assert said.count("the code has changed") == 1
+
+
+def test_data_is_opened_once(stubs, monkeypatch):
+    opened = []
+    monkeypatch.setattr(prepare, "open_dataset", lambda data: (opened.append(data), open_dataset(data))[1])
+    assert ablate("--dry-run") == 0
+    assert len(opened) == 1
+
+
+def test_what_cannot_be_shown_ends_no_sweep(tmp_path):
+    trial = PlannedTrial("a", 0, "a/seed-0", "")
+    plan = Plan("x", "", "grid", "a", {}, (0,), (PlannedArm("a", {}, {}),), (trial,))
+    (tmp_path / "a/seed-0").mkdir(parents=True)
+    (tmp_path / "a/seed-0/config.json").write_text("{")
+    (tmp_path / "a/seed-0/metrics.jsonl").touch()
+    console = Console(file=io.StringIO(), force_terminal=True)
+    with Progress(tmp_path, plan, [trial], console, ended=lambda trial: None):
+        pass
+    assert "begun" in console.file.getvalue()
+    ticks = []
+    with ray_engine._Watch(lambda: len(ticks) > 1, lambda: (ticks.append(0), 1 / 0), tmp_path / "stop"):
+        wait_for((tmp_path / "stop").exists)
+
+
+@pytest.mark.parametrize(("out", "said"), [("file/x", "file is no folder"), ("/proc/x", "/proc/x: cannot be ")])
+def test_folders_that_cannot_be_made(out, said, stubs, capsys):
+    Path("file").touch()
+    assert main(["ablate", "digits-parts", "--out", out, "--seeds", "1"]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in Path.cwd().iterdir()] == ["file"]
+
+
+def test_a_file_where_logs_go(stubs, capsys):
+    assert ablate("--seeds", "1", "--arms", "all") == 0
+    shutil.rmtree("out/logs")
+    Path("out/logs").touch()
+    assert ablate("--seeds", "1") == 2
+    assert "out/logs" in capsys.readouterr().err
+
+
+def test_texts_are_no_markup(stubs, capsys):
+    Path("mine.py").write_text(
+        "from jaxvision.ablation import Ablation\nfrom jaxvision.experiments import load_run\n"
+        "MINE = Ablation(load_run('digits'), {'d': {'model.options.dropout': 0.0}}, 'grid', summary='Bold [/b]?')\n"
+    )
+    assert main(["ablate", "mine.py", "--dry-run"]) == 0
+    assert "Bold [/b]?" in capsys.readouterr().out
+
+
+def test_every_end_has_a_name():
+    assert trial._end(-signal.SIGKILL).startswith("killed by SIGKILL, ")
+    assert trial._end(-40) == "killed by signal 40"
+
+
+def test_a_first_level_is_the_base_or_refused():
+    for entry in list_ablations().values():
+        prepare.require_defaults(entry.ablation)
+    levels = {"stride": {"model.options.downsample": "stride"}, "max": {"model.options.downsample": "max"}}
+    wrong = Ablation(Run(name="x"), {"pooling": Factor(levels)}, "grid")
+    with pytest.raises(ConfigError, match=r"factor 'pooling', level 'stride': .* convnet-mnist has downsample 'max'"):
+        prepare.require_defaults(wrong)
 
 
 def test_a_dry_run_writes_nothing(stubs, tmp_path, capsys):

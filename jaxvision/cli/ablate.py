@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jaxvision.cli.runs import RunArguments, parse_run
 from jaxvision.errors import ConfigError
 from jaxvision.experiments import load_ablation
 
 if TYPE_CHECKING:
-    from jaxvision.sweep.driver import Settings, Sweep
+    from jaxvision.sweep.driver import Settings
+    from jaxvision.sweep.prepare import Sweep
 
 EXIT_FAILED_TRIALS = 1
 
@@ -38,7 +40,8 @@ class AblateArguments(RunArguments):
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the arms and what is there of them; run and write nothing."""
     rerun: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Run trials again that are of another configuration, data or code than now; what was there goes to replaced/."""
+    """Run trials again (of these arms) that are of another configuration, data or code than now; what was there goes to
+    replaced/."""
     retries: int = 1
     """How often a trial that crashes (killed, out of memory) is tried again; one that ends with a message is not."""
     engine: Literal["loop", "ray"] = "loop"
@@ -64,7 +67,8 @@ def ablate_command(argv: list[str]) -> None:
     import jax
 
     from jaxvision.cli.train import with_epochs
-    from jaxvision.sweep.driver import Settings, ablate, prepare
+    from jaxvision.sweep.driver import Settings, ablate
+    from jaxvision.sweep.prepare import prepare
     from jaxvision.sweep.ray_engine import Cluster
 
     jax.config.update("jax_platforms", "cpu")
@@ -107,22 +111,23 @@ def _check(arguments: AblateArguments) -> None:
 
 
 def _show(sweep: "Sweep", settings: "Settings") -> None:
-    """The arms, what is changed in each, and how far its trials are."""
-    from jaxvision.report.plan import trial_state
-    from jaxvision.sweep.driver import choose
+    """The arms, what is changed in each, and how far its trials are; or the fault that the command would tell."""
+    from jaxvision.sweep.finished import state_of
+    from jaxvision.sweep.prepare import choose, left, require_same
 
     plan, console = sweep.plan, Console(highlight=False)
     chosen = choose(plan, settings.arms)
-    table = Table(title=f"{plan.name}: {plan.summary}", title_justify="left", title_style="")
+    table = Table(title=Text(f"{plan.name}: {plan.summary}"), title_justify="left", title_style="")
     for column in ("arm", "changed", f"trials ({len(plan.seeds)} seeds)"):
         table.add_column(column, overflow="fold")
     for arm in plan.arms:
-        states = Counter(trial_state(sweep.folder, trial) for trial in chosen if trial.arm == arm.name)
+        states = Counter(state_of(sweep.folder, trial) for trial in chosen if trial.arm == arm.name)
         changes = "\n".join(f"{name} {value}" for name, value in arm.changes.items())
         trials = ", ".join(f"{count} {state}" for state, count in states.items())
-        table.add_row(arm.name, changes, trials or "not now")
+        table.add_row(arm.name, Text(changes), trials or "not now")
     console.print(table)
     for name, found in sweep.differing.items():
         console.print(f"{name}: {'; '.join(found.config + found.data + found.code)}", markup=False, soft_wrap=True)
-    left = sum(trial_state(sweep.folder, trial) != "finished" for trial in chosen)
-    console.print(f"{left} of {len(plan.trials)} trials to run, in {sweep.folder}", markup=False, soft_wrap=True)
+    require_same(sweep, rerun=settings.rerun)
+    count = len(left(sweep, chosen, rerun=settings.rerun))
+    console.print(f"{count} of {len(plan.trials)} trials to run, in {sweep.folder}", markup=False, soft_wrap=True)

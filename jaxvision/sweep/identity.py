@@ -8,17 +8,18 @@ from typing import Any
 from etils import epath
 
 from jaxvision.config import Run
-from jaxvision.errors import UserError
-from jaxvision.train.folder import read_config
-from jaxvision.train.resume import deciding_fields, differing_fields
+from jaxvision.errors import RunFolderError, UserError
+from jaxvision.report.ablation.differences import is_deciding
+from jaxvision.serialize import fields, to_json
+from jaxvision.train.folder import read_config, read_environment
 
 CODE = ("python", "packages", "source")
 
 
 @dataclass(frozen=True)
 class Identity:
-    """run: of the configuration `resume.deciding_fields` count. data: its fingerprint. code: as `folder.code_version`
-    gives it and environment.json has it."""
+    """run: its fields count that `is_deciding` tells, the weights it starts from too. data: its fingerprint. code: as
+    `folder.code_version` gives it and environment.json has it."""
 
     run: Run
     data: str
@@ -27,13 +28,14 @@ class Identity:
     @property
     def digest(self) -> str:
         """sha256 of configuration, data and code."""
-        parts = [deciding_fields(self.run), self.data, {name: self.code.get(name) for name in CODE}]
+        parts = [_deciding(self.run), self.data, {name: self.code.get(name) for name in CODE}]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Differences:
-    """Between a folder's trial and the one wanted, a text each; all empty where it is that."""
+    """Between a folder's trial and the one wanted, a text each; all empty where it is that. config: also of files that
+    cannot be read, so that nobody knows."""
 
     config: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
@@ -41,22 +43,48 @@ class Differences:
 
 
 def read_identity(folder: epath.PathLike) -> Identity | None:
-    """Of the trial in a run folder; None where it had no time yet to write it down, or it cannot be read."""
+    """Of the trial in a run folder; None where it has not begun, or was stopped before it had written it down.
+
+    Raises: RunFolderError: config.json or environment.json cannot be read.
+    """
+    folder = epath.Path(folder)
+    files = [folder / "config.json", folder / "environment.json"]
+    if not (folder / "result.json").exists() and not all(file.exists() for file in files):
+        return None
     try:
         run = read_config(folder)
-        environment = json.loads((epath.Path(folder) / "environment.json").read_text())
-        return Identity(run, environment["data_fingerprint"], environment)
-    except (OSError, UserError, ValueError, KeyError):
-        return None
+    except (UserError, OSError) as error:
+        raise RunFolderError("config.json cannot be read") from error
+    try:
+        code = read_environment(folder)
+        packages = {name: str(version) for name, version in dict(code.get("packages") or {}).items()}
+        code = {**code, "packages": packages, "git": dict(code.get("git") or {})}
+    except (ValueError, TypeError, OSError) as error:  # UserErrors are ValueErrors
+        raise RunFolderError("environment.json cannot be read") from error
+    return Identity(run, code["data_fingerprint"], code)
 
 
 def differences(there: Identity, here: Identity) -> Differences:
     """How the trial in a folder differs from the one that is wanted."""
     data = () if there.data == here.data else (f"fingerprint {there.data[:12]} there, {here.data[:12]} here",)
-    return Differences(tuple(differing_fields(there.run, here.run)), data, tuple(_code(there.code, here.code)))
+    return Differences(_changed(there.run, here.run), data, tuple(code_differences(there.code, here.code)))
 
 
-def _code(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+def _deciding(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in fields(json.loads(to_json(run))) if is_deciding(name)}
+
+
+def _changed(there: Run, here: Run) -> tuple[str, ...]:
+    theirs, ours = _deciding(there), _deciding(here)
+    return tuple(
+        f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} here"
+        for name in {**theirs, **ours}
+        if theirs.get(name) != ours.get(name)
+    )
+
+
+def code_differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """How the code of two environment.json differs, a text each."""
     found = [] if there.get("python") == here.get("python") else [f"python {there.get('python')} there,"
                                                                   f" {here.get('python')} here"]  # fmt: skip
     theirs, ours = there.get("packages") or {}, here.get("packages") or {}
@@ -72,5 +100,5 @@ def _code(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
 
 def _source(code: dict[str, Any]) -> str:
     git = code.get("git") or {}
-    at = f" (commit {git['commit'][:10]}{', changed' if git.get('dirty') else ''})" if git.get("commit") else ""
-    return f"{(code.get('source') or 'unknown')[:12]}{at}"
+    at = f" (commit {str(git['commit'])[:10]}{', changed' if git.get('dirty') else ''})" if git.get("commit") else ""
+    return f"{str(code.get('source') or 'unknown')[:12]}{at}"

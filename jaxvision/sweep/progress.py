@@ -1,7 +1,7 @@
 """How far a sweep is, as its folder tells: a table on a terminal, lines elsewhere."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -9,8 +9,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from jaxvision.errors import RunFolderError
-from jaxvision.report.plan import Plan, PlannedTrial, State, failure_file, trial_state
+from jaxvision.errors import UserError
+from jaxvision.report.plan import Plan, PlannedTrial, State, failure_file
+from jaxvision.sweep.finished import state_of
 from jaxvision.train.folder import read_config, read_metrics
 from jaxvision.train.result import duration, read_result
 
@@ -20,15 +21,23 @@ REFRESH_SECONDS = 0.5
 class Progress:
     """Shows the trials of a plan while it is entered; `refresh` looks at the folder, at most twice a second.
 
-    chosen: those to be run now.
+    chosen: those to be run now. ended: called for each trial that finishes.
     """
 
-    def __init__(self, folder: Path, plan: Plan, chosen: Sequence[PlannedTrial], console: Console):
-        self._folder, self._plan, self._console = folder, plan, console
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        chosen: Sequence[PlannedTrial],
+        console: Console,
+        *,
+        ended: Callable[[PlannedTrial], None],
+    ):
+        self._folder, self._plan, self._console, self._ended = folder, plan, console, ended
         self._chosen = {trial.folder for trial in chosen}
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._begun_at, self._looked_at = time.time(), 0.0
-        self._states = {trial.folder: trial_state(folder, trial) for trial in plan.trials}
+        self._states = {trial.folder: state_of(folder, trial) for trial in plan.trials}
         self._messages: dict[str, str] = {}
         self._scores: dict[str, tuple[str, str]] = {}
         self._first_done = self.count("finished")
@@ -57,13 +66,15 @@ class Progress:
             return
         self._looked_at = time.monotonic()
         for trial in self._plan.trials:
-            before, now = self._states[trial.folder], trial_state(self._folder, trial)
+            before, now = self._states[trial.folder], state_of(self._folder, trial)
             self._states[trial.folder] = now
             message = self._message(trial) if now == "failed" else ""
             changed = now != before or message != self._messages.get(trial.folder, message)
             self._messages[trial.folder] = message
             if changed and self._live is None:
                 self._tell(trial, now, message)
+            if now == "finished" != before:
+                self._ended(trial)
         if self._live is not None:
             self._live.update(self.table(), refresh=True)
 
@@ -107,10 +118,10 @@ class Progress:
         if trial.folder not in self._scores:
             try:
                 result = read_result(self._folder / trial.folder)
-            except RunFolderError:
+                part = next(part for part in ("test", "validation", "train") if getattr(result, part) is not None)
+                value = getattr(result, part)[result.headline]
+            except (UserError, KeyError):
                 return "", "damaged"
-            part = next(part for part in ("test", "validation", "train") if getattr(result, part) is not None)
-            value = getattr(result, part)[result.headline]
             self._scores[trial.folder] = f"{part} {result.headline}", f"{value:.4f}"
         return self._scores[trial.folder]
 
@@ -119,12 +130,12 @@ class Progress:
         try:
             done = sum("train/loss" in record for record in read_metrics(run_dir))
             return f"{done}/{sum(phase.epochs for phase in read_config(run_dir).phases)}"
-        except (RunFolderError, OSError):  # not that far yet
+        except (UserError, OSError):  # not that far yet, or damaged: its own attempt will say so
             return ""
 
     def _message(self, trial: PlannedTrial) -> str:
         try:
-            return failure_file(self._folder, trial).read_text(errors="replace").partition("\n")[0]
+            return failure_file(self._folder, trial).read_bytes().decode(errors="replace").partition("\n")[0]
         except OSError:  # tried again just now
             return ""
 

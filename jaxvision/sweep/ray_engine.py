@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -175,7 +176,13 @@ class _Watch:
         self._thread.join()
 
     def _watch(self) -> None:
+        told = False
         while not self._done.wait(POLL_SECONDS):
             if self._stop() and not self._stop_file.exists():
                 self._stop_file.touch()
-            self._tick()
+            try:
+                self._tick()
+            except Exception as error:  # trials go on without their table
+                if not told:
+                    print(f"warning: progress cannot be shown: {error}", file=sys.stderr, flush=True)
+                told = True

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from jaxvision.outputs import write_whole
+from jaxvision.sweep.finished import has_result
 
 Outcome = Literal["finished", "refused", "crashed", "stopped"]
 """refused: a message and exit code 2, which another try would give again. crashed: any other end without a result.
@@ -42,7 +43,7 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        return (self.run_dir / "result.json").exists()
+        return has_result(self.run_dir)
 
     def command(self) -> list[str]:
         """To be run by this process, with whose end it ends."""
@@ -62,11 +63,14 @@ def attempt(
     """
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("ab") as log:
-        if not _own(log, stop, tick):
+        if not own(job, log, stop, tick):
             return "stopped"
         if job.finished:
             return "finished"
         job.failure.unlink(missing_ok=True)
+        result = job.run_dir / "result.json"
+        if result.exists():  # damaged; with it in its place, the run would not be gone on with
+            result.replace(result.with_name("result.json.damaged"))
         log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {where}: jaxvision {' '.join(job.arguments)}\n".encode())
         log.flush()
         begin = log.tell()
@@ -79,16 +83,34 @@ def attempt(
     return "refused" if code == REFUSED else "crashed"
 
 
-def _own(log: IO[bytes], stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
-    """Locks the log, which the trial's process inherits: it is locked as long as that lives, whoever started it."""
+def own(
+    job: Job, log: IO[bytes], stop: Callable[[], bool] = lambda: False, tick: Callable[[], None] = lambda: None
+) -> bool:
+    """Locks the log, which the trial's process inherits: it is locked as long as that lives, whoever started it.
+
+    Returns: False where `stop` came first.
+    """
+    told = False
     while not stop():
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        except OSError:
+        except BlockingIOError:
+            if not told:
+                print(f"{job.arm}, seed {job.seed}: waits for {_at_work(job)}", file=sys.stderr, flush=True)
+                told = True
             tick()
             time.sleep(POLL_SECONDS)
     return False
+
+
+def _at_work(job: Job) -> str:
+    """The process that holds a trial's run folder, as its lock there tells."""
+    try:
+        number = (job.run_dir / ".lock").read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        number = ""
+    return f"process {number or 'unknown'}, which an earlier sweep left at work on it"
 
 
 def _run(job: Job, log: IO[bytes], stop: Callable[[], bool], tick: Callable[[], None]) -> tuple[int, bool]:
@@ -131,6 +153,7 @@ def _write_failure(job: Job, code: int, begin: int) -> None:
 def _end(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code} and no result"
-    name = signal.Signals(-code).name
+    known = {number.value: number.name for number in signal.Signals}
+    name = known.get(-code, f"signal {-code}")
     memory = ", as the kernel does where memory runs out" if -code == signal.SIGKILL else ""
     return f"killed by {name}{memory}"
