@@ -276,7 +276,8 @@ class Run:
     deterministic: bool = False
     """On a GPU take only operations that give the same bits each time, without autotuning: slower. A CPU always so."""
     steps_per_dispatch: Count | None = None
-    """Training steps that a device with resident pictures does in one call. None: 1 on a CPU, 32 elsewhere."""
+    """Training steps that a device with resident pictures does in one call. None: 1 on a CPU, elsewhere up to 32, as
+    many as take about two seconds."""
     accumulate: Count = 1
     """Split each batch into this many pieces and add their gradients: less memory, same step."""
     ema_decay: Fraction | None = None

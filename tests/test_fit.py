@@ -10,13 +10,17 @@ import pytest
 from flax import nnx
 
 from jaxvision.config import Augment, Checkpoint, Data, EarlyStop, Evaluation, Log, Model, Optimizer, Phase, Run
+from jaxvision.data import ArrayPart, open_feed
 from jaxvision.errors import ConfigError, DataError, NonFiniteLossError, RunFolderError
+from jaxvision.models import create_model
 from jaxvision.train.best import BestMetric
 from jaxvision.train.checkpoint import restore_best
 from jaxvision.train.evaluate import evaluate
 from jaxvision.train.fit import fit
 from jaxvision.train.folder import read_lines, read_metrics
+from jaxvision.train.loop import step_flops, steps_per_dispatch
 from jaxvision.train.result import read_result
+from jaxvision.train.step import from_pictures
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -84,6 +88,24 @@ def test_many_steps_in_one_call_train_alike(tmp_path):
     assert [record["step"] for record in others] == [5, 7, 10, 14, 15, 20, 21]
     for record, other in zip(records, others, strict=True):
         assert other == pytest.approx(record, rel=1e-4)
+
+
+def test_a_call_to_an_accelerator_takes_about_two_seconds(monkeypatch):
+    images = np.zeros((6400, 28, 28, 1), np.uint8)
+    part = ArrayPart(images, np.zeros(6400, np.int32))
+    feed = open_feed(part, batch_size=64, seed=0, residence="device", resident_mb=100)
+    model = create_model("dense-mnist", (28, 28, 1), 10, seed=0, features=(512,))
+    counted = step_flops(*nnx.split(model), from_pictures, feed)
+    assert counted == pytest.approx(3 * 64 * 2 * (784 * 512 + 512 * 10), rel=0.01)
+
+    def most(flops, **settings):
+        return steps_per_dispatch(replace(RUN, **settings), feed, lambda: flops)
+
+    assert most(counted) == 1  # a CPU
+    monkeypatch.setattr("jaxvision.train.loop.jax.default_backend", lambda: "gpu")
+    assert [most(flops) for flops in (0.0, counted, 2e12, 3e13)] == [32, 32, 10, 1]
+    assert most(3e13, steps_per_dispatch=7) == 7
+    assert most(counted, evaluation=Evaluation(every_steps=5)) == 5
 
 
 def test_the_best_checkpoint_is_the_result(tmp_path):

@@ -31,6 +31,10 @@ from jaxvision.train.task import Task
 from jaxvision.train.training_state import Place, StoredState, TrainingStates
 from jaxvision.types import Batch, Stretch
 
+MOST_STEPS, CALL_FLOPS = 32, 2e13
+"""Of one call to an accelerator: two seconds' work at 10 TFLOP/s, since a signal is heeded between two calls.
+Operations are counted, not timed: which programs a run goes through, and so its bits, must not hang on the clock."""
+
 
 class Training:
     """A run in progress. `train` goes through its phases; `epochs` and `step` count over all of them. `eval_step` is
@@ -139,7 +143,7 @@ class Training:
         place = {"phase": phase, "epoch": epoch}
         if evaluating and self.step < last_step:
             self._evaluate({**place, "step": self.step})
-        most = steps_per_dispatch(self._run, self._train_feed)
+        most = steps_per_dispatch(self._run, self._train_feed, self._step_flops)
         lengths = stretch_lengths(self.step, last_step, most, self._stops)
         rest = self._train_feed.stretches(self.epochs, lengths, start=self.step - epoch_begin)
         stretches = _Waiting(rest, self._log.is_idle)
@@ -172,6 +176,9 @@ class Training:
             }
         )
         return self._best.should_stop(metrics)
+
+    def _step_flops(self) -> float:
+        return step_flops(self._graph, self._start, self._forward, self._train_feed)
 
     def _save_if_due(
         self, phase: int, epoch: int, first_step: int, *, stopped: bool = False, evaluating: bool = False
@@ -243,13 +250,27 @@ class Training:
         )
 
 
-def steps_per_dispatch(run: Run, feed: Feed) -> int:
-    """Training steps in one device call: run.steps_per_dispatch, or 1 on a CPU and 32 elsewhere; at most what comes
-    between two evaluations or in an epoch, and 1 where batches are streamed."""
+def steps_per_dispatch(run: Run, feed: Feed, flops: Callable[[], float]) -> int:
+    """Training steps in one device call: run.steps_per_dispatch, or 1 on a CPU and up to `MOST_STEPS` elsewhere, as
+    many as `CALL_FLOPS` allow; at most what comes between two evaluations or in an epoch, and 1 where batches are
+    streamed. flops: of a step."""
     if not feed.resident:
         return 1
-    most = run.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 32)
+    if run.steps_per_dispatch is not None or jax.default_backend() == "cpu":
+        most = run.steps_per_dispatch or 1
+    else:
+        most = int(min(MOST_STEPS, CALL_FLOPS // max(flops(), 1.0)))
     return max(1, min(most, feed.steps_per_epoch - 1, run.evaluation.every_steps or most))
+
+
+def step_flops(graph: nnx.GraphDef, variables: nnx.State, forward: Forward, feed: Feed) -> float:
+    """About the floating-point operations of a training step on a resident feed: three times those of the forward
+    pass, as the compiler counts them; 0 where it cannot."""
+    inputs = next(feed.stretches(0, [1])).inputs
+    one = jax.ShapeDtypeStruct((1, *inputs.shape[1:]), inputs.dtype)
+    lowered = jax.jit(lambda v, x: forward(nnx.merge(graph, v), x, False, None)).lower(variables, one)
+    counted = lowered.cost_analysis() or {}
+    return 3.0 * feed.batch_size * counted.get("flops", 0.0)
 
 
 def stretch_lengths(first: int, last: int, most: int, stops: Callable[[int], bool]) -> list[int]:

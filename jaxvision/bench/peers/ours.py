@@ -17,11 +17,11 @@ from jaxvision.serialize import check
 from jaxvision.train.features import CompiledBase
 from jaxvision.train.freeze import select
 from jaxvision.train.log import REFRESH_SECONDS
-from jaxvision.train.loop import steps_per_dispatch, stretch_lengths
+from jaxvision.train.loop import step_flops, steps_per_dispatch, stretch_lengths
 from jaxvision.train.memory import keep_memory
 from jaxvision.train.optimizer import make_optimizer
 from jaxvision.train.state import init_state
-from jaxvision.train.step import make_train_step, make_train_stretch
+from jaxvision.train.step import from_pictures, make_train_step, make_train_stretch
 from jaxvision.train.task import make_task
 from jaxvision.types import Stretch
 
@@ -66,7 +66,9 @@ class Training(Ours):
         self.train_stretch = make_train_stretch(make_train_step(graph, task, optimizer, run, case.num_classes))
         self.restart()
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self.start.params))
-        self.most = steps_per_dispatch(run, self.feed)
+        self.most = steps_per_dispatch(
+            run, self.feed, lambda: step_flops(*nnx.split(self.model), from_pictures, self.feed)
+        )
         self.setup = f"resident feed, {self.most} step{'s' * (self.most > 1)} a call{self.setup}"
 
     def restart(self) -> None:
