@@ -544,8 +544,9 @@ def test_a_second_signal_stops_at_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_process_killed_again_and_again_ends_the_same(shared_data, tmp_path):
+def test_a_process_killed_again_and_again_ends_the_same(shared_data, tmp_path, monkeypatch):
     """SIGKILL at moments of its own choosing, in saves too."""
+    monkeypatch.syspath_prepend(tmp_path)  # the run's model is in a module there
     killed = killed_run(shared_data, tmp_path, kills=6, seed=0)
     assert killed.in_saves >= 1
     assert_same(tmp_path / "killed", tmp_path / "whole")
