@@ -10,7 +10,7 @@ EXPERIMENTS = PACKAGE.parent / "experiments"
 
 FLOORS: dict[str, int] = {
     "errors": 0, "config": 0, "ablation": 0, "changes": 0, "types": 0, "serialize": 0, "experiments": 0, "importing": 0,
-    "cachedir": 0, "cores": 0, "outputs": 0,
+    "cachedir": 0, "quiet": 0, "cores": 0, "outputs": 0,
     "mesh": 1, "nn": 1, "augment": 1, "figures": 1,
     "data": 2,
     "models": 3, "weights": 3,

@@ -1,10 +1,8 @@
 """Source `tfds:NAME`: any TensorFlow dataset of single pictures with class labels or masks."""
 
-import contextlib
 import functools
 import logging
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from jaxvision.data.paths import existing_path
 from jaxvision.data.tf_picture import mapped, tensorflow
 from jaxvision.data.user_dataset import StoredMasks, stream_part
 from jaxvision.errors import DataError, nearest
+from jaxvision.quiet import quiet
 
 
 def tfds(data: config.Data) -> Dataset:
@@ -57,7 +56,8 @@ def tfds(data: config.Data) -> Dataset:
         as_stored = dict.fromkeys(stored, tensorflow_datasets.decode.SkipDecoding())
         features = tensorflow_datasets.decode.PartialDecoding({image_key, label_key}, as_stored)
         reading = tensorflow_datasets.ReadConfig(try_autocache=False)
-        with _without_warnings():
+        # TFDS warns of its own deprecations whenever some features are left out.
+        with quiet("absl", logging.ERROR):
             examples = builder.as_dataset(split=split, decoders=features, read_config=reading, shuffle_files=False)
         return mapped(examples, lambda example: (example[image_key], example[label_key]))
 
@@ -88,18 +88,6 @@ def _records(builder: Any, split: str) -> str:
     """The split's files, by name, size and time."""
     files = [(file.name, file.stat()) for file in builder.info.splits[split].filepaths]
     return f"{builder.info.full_name} {[(name, status.length, status.mtime) for name, status in files]}"
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """TFDS warns of its own deprecations whenever some features are left out."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _builder(tensorflow_datasets: Any, name: str, data: config.Data) -> Any:

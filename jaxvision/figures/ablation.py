@@ -3,9 +3,10 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from jaxvision.figures.rows import name_rows
 
 # Okabe and Ito's sky blue, on which ink is seen, and vermillion: told apart with any kind of colour vision.
 BAR, CHANCE, INK = "#56B4E9", "#D55E00", "#222222"
@@ -46,14 +47,8 @@ def plot_ablation(
     axes.axvline(intact, color=INK, linewidth=1.2, label=f"intact {intact:.3f}")
     if chance is not None:
         axes.axvline(chance, color=CHANCE, linewidth=1.2, linestyle="--", label=f"chance level {chance:.3f}")
-    _name_rows(axes, list(values), numbers)
-    axes.set_xlabel(f"{metric.replace('_', ' ')} without the block (at the right: less the intact)", fontsize=9)
-    axes.tick_params(labelsize=9)
-    axes.margins(x=0.06)
-    axes.locator_params(axis="x", nbins=5)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    measured = f"{metric.replace('_', ' ')} without the block (at the right: less the intact)"
+    name_rows(axes, list(values), numbers, measured, ticks=5)
     figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return figure
 
@@ -63,13 +58,3 @@ def _number(values: Sequence[float], intact: float) -> str:
     mean = statistics.fmean(values)
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{mean:.3f}{spread} ({mean - intact:+.3f})"
-
-
-def _name_rows(axes: Axes, names: Sequence[str], numbers: Sequence[str]) -> None:
-    """Blocks at the left, the first on top, and numbers at the right."""
-    right = axes.twinx()
-    for side, texts in ((axes, names), (right, numbers)):
-        side.set_ylim(len(names) - 0.4, -0.6)
-        side.set_yticks(range(len(names)), texts, fontsize=9, parse_math=False)
-        side.tick_params(axis="y", length=0)
-    right.spines[:].set_visible(False)

@@ -8,6 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
+from jaxvision.figures.rows import name_rows
+
 # Okabe and Ito's blue; the base in ink; a difference that is told from none, in vermillion, has another shape too.
 ARM, TOLD, INK, QUIET = "#0072B2", "#B34A00", "#222222", "#767676"
 # Inches: a row; what is above and below the rows; the axes; a letter beside them, of the title.
@@ -51,14 +53,7 @@ def plot_forest(rows: Sequence[Row], title: str, *, axis: str, base: float | Non
     near = NEAR * (max(ends) - min(ends)) if ends else 0.0
     for place, row in enumerate(rows):
         _draw_row(axes, place, row, words, near)
-    _name_rows(axes, rows)
-    axes.set_xlabel(axis, fontsize=9)
-    axes.tick_params(labelsize=9)
-    axes.margins(x=0.06)
-    axes.locator_params(axis="x", nbins=6)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    name_rows(axes, [row.name for row in rows], [row.note for row in rows], axis, ticks=6)
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return figure
@@ -88,13 +83,3 @@ def dodged(values: Sequence[float], near: float) -> list[tuple[float, float]]:
         else:
             groups.append([value])
     return [(value, place - (len(each) - 1) / 2) for each in groups for place, value in enumerate(each)]
-
-
-def _name_rows(axes: Axes, rows: Sequence[Row]) -> None:
-    """Names at the left, the first on top, and notes at the right."""
-    right = axes.twinx()
-    for side, texts in ((axes, [row.name for row in rows]), (right, [row.note for row in rows])):
-        side.set_ylim(len(rows) - 0.4, -0.6)
-        side.set_yticks(range(len(rows)), texts, fontsize=9, parse_math=False)
-        side.tick_params(axis="y", length=0)
-    right.spines[:].set_visible(False)

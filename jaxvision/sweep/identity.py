@@ -9,8 +9,7 @@ from etils import epath
 
 from jaxvision.config import Run
 from jaxvision.errors import RunFolderError, UserError
-from jaxvision.report.ablation.differences import is_deciding
-from jaxvision.serialize import fields, to_json
+from jaxvision.train.deciding import deciding_fields, differing_fields
 from jaxvision.train.folder import read_config, read_environment
 
 CODE = ("python", "packages", "source")
@@ -18,7 +17,7 @@ CODE = ("python", "packages", "source")
 
 @dataclass(frozen=True)
 class Identity:
-    """run: its fields count that `is_deciding` tells, the weights it starts from too. data: its fingerprint. code: as
+    """run: its `deciding_fields` count, the weights it starts from too. data: its fingerprint. code: as
     `folder.code_version` gives it and environment.json has it."""
 
     run: Run
@@ -28,7 +27,7 @@ class Identity:
     @property
     def digest(self) -> str:
         """sha256 of configuration, data and code."""
-        parts = [_deciding(self.run), self.data, {name: self.code.get(name) for name in CODE}]
+        parts = [deciding_fields(self.run), self.data, {name: self.code.get(name) for name in CODE}]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -67,19 +66,8 @@ def read_identity(folder: epath.PathLike) -> Identity | None:
 def differences(there: Identity, here: Identity) -> Differences:
     """How the trial in a folder differs from the one that is wanted."""
     data = () if there.data == here.data else (f"fingerprint {there.data[:12]} there, {here.data[:12]} here",)
-    return Differences(_changed(there.run, here.run), data, tuple(code_differences(there.code, here.code)))
-
-
-def _deciding(run: Run) -> dict[str, Any]:
-    return {name: value for name, value in fields(json.loads(to_json(run))) if is_deciding(name)}
-
-
-def _changed(there: Run, here: Run) -> tuple[str, ...]:
-    theirs, ours = _deciding(there), _deciding(here)
-    return tuple(
-        f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} here"
-        for name in {**theirs, **ours}
-        if theirs.get(name) != ours.get(name)
+    return Differences(
+        tuple(differing_fields(there.run, here.run)), data, tuple(code_differences(there.code, here.code))
     )
 
 

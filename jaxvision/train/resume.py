@@ -1,7 +1,6 @@
 """Going on in a run folder: whether the run there is the one asked for, and what of it is kept."""
 
 import hashlib
-import json
 import os
 from typing import Any
 
@@ -11,21 +10,10 @@ from rich.console import Console
 from jaxvision.config import Run
 from jaxvision.errors import RunFolderError
 from jaxvision.outputs import write_whole
-from jaxvision.serialize import fields, to_json
+from jaxvision.serialize import fields
+from jaxvision.train.deciding import FREE, differing_fields
 from jaxvision.train.folder import environment, read_config, read_environment, write_environment
 from jaxvision.train.training_state import ASIDE, Place, StoredState, TrainingStates
-
-FREE = (
-    "log",
-    "devices",
-    "checkpoint.every_minutes",
-    "data.path",
-    "data.cache",
-    "data.cache_mb",
-    "model.weights",
-    "model.init_from",
-)
-"""Fields that may differ when a run is resumed: what is told of it, and where files are."""
 
 COMPARED = ("python", "packages", "backend", "devices", "cpu", "xla_flags", "jax", "git", "source", "modules")
 """What of environment.json decides the numbers of a run beside its description."""
@@ -84,30 +72,11 @@ def take_up(folder: epath.Path, run: Run, fingerprint: str) -> StoredState | Non
 
 def require_same_run(folder: epath.Path, run: Run) -> None:
     """Raises RunFolderError where the folder is of another run: a field differs that has a part in its numbers."""
-    if different := differing_fields(read_config(folder), run):
+    if different := differing_fields(read_config(folder), run, FREE):
         raise RunFolderError(
             f"run folder {folder}: is of another run: {'; '.join(different)}. Resume the run it is of"
             f" (jaxvision train {folder}/config.json --run-dir {folder} --resume), or give another --run-dir."
         )
-
-
-def differing_fields(there: Run, here: Run) -> list[str]:
-    """The fields with a part in a run's numbers in which two runs differ, a text each."""
-    theirs, ours = deciding_fields(there), deciding_fields(here)
-    return [
-        f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} here"
-        for name in {**theirs, **ours}
-        if theirs.get(name) != ours.get(name)
-    ]
-
-
-def deciding_fields(run: Run) -> dict[str, Any]:
-    """{dotted field: value} of a run without what is `FREE`."""
-    return {
-        name: value
-        for name, value in fields(json.loads(to_json(run)))
-        if not any(name == free or name.startswith(f"{free}.") for free in FREE)
-    }
 
 
 def require_same_data(environment: dict[str, Any], fingerprint: str, folder: epath.Path) -> None:

@@ -13,6 +13,7 @@ import jax
 from etils import epath
 
 from jaxvision.errors import RunFolderError
+from jaxvision.quiet import quiet
 
 MARGIN = 2**20
 """Bytes a save takes beside its arrays: their metadata and manifest, the lines of the logs."""
@@ -34,7 +35,8 @@ def saving(folder: epath.Path, arrays: Iterable[jax.Array]) -> Iterator[None]:
     free = _free(folder)
     if free is not None and free < needed:
         raise _unwritable(folder, f"{free / 1e6:.1f} MB free, and {needed / 1e6:.1f} MB are needed")
-    with _without_asyncio_errors():
+    # Orbax starts all writes at once; of those that fail the first is raised, and asyncio would print each other.
+    with quiet("asyncio", logging.CRITICAL):
         try:
             yield
         except OSError as error:
@@ -81,15 +83,3 @@ def _free(folder: epath.Path) -> int | None:
         return shutil.disk_usage(folder).free
     except OSError:
         return None
-
-
-@contextlib.contextmanager
-def _without_asyncio_errors() -> Iterator[None]:
-    """Orbax starts all writes at once; of those that fail the first is raised, and asyncio would print each other."""
-    logger = logging.getLogger("asyncio")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxvision.report.ablation.cost import Cost, Costs
-from jaxvision.report.ablation.differences import changed_fields, described, is_deciding
+from jaxvision.report.ablation.differences import changed_fields, described
 from jaxvision.report.ablation.measure import Measure, Point, choose_measure, curve
 from jaxvision.report.ablation.provenance import OF_NUMBERS, provenance
 from jaxvision.report.ablation.sweep import Arm, Sweep
 from jaxvision.report.statistics import CONFIDENCE, Contrast, Interval, contrast, effect_weights, holm, mean_interval
+from jaxvision.train.deciding import is_deciding
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,10 @@
-"""In which fields runs differ, and which of these make another experiment."""
+"""In which fields runs differ."""
 
 import json
 from typing import Any
 
 from jaxvision.config import Run
 from jaxvision.serialize import fields, to_json
-from jaxvision.train.resume import FREE
-
-UNDECIDING = tuple(name for name in FREE if not name.startswith("model."))
-"""Fields, and beginnings of fields, that have no part in a run's numbers: what is told of it, and where files are.
-Weights to start from have, wherever they come from."""
-
-
-def is_deciding(name: str) -> bool:
-    """Whether a field has a part in a run's numbers."""
-    return not any(name == other or name.startswith(f"{other}.") for other in UNDECIDING)
 
 
 def described(run: Run) -> dict[str, Any]:

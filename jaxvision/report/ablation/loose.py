@@ -11,10 +11,11 @@ from etils import epath
 
 from jaxvision.config import Run
 from jaxvision.errors import RunFolderError
-from jaxvision.report.ablation.differences import described, is_deciding
+from jaxvision.report.ablation.differences import described
 from jaxvision.report.ablation.sweep import Arm, Sweep
 from jaxvision.report.ablation.trial import Trial, as_text, read_trial
 from jaxvision.report.plan import State
+from jaxvision.train.deciding import is_deciding
 
 Fields = dict[str, Any]
 """{dotted field: value}: what makes runs an arm."""
