@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from jaxvision.train.evaluate import evaluate
     from jaxvision.train.extract import extract
     from jaxvision.train.fit import fit
+    from jaxvision.train.fit_many import fit_many
     from jaxvision.train.predict import predict
     from jaxvision.train.predict_masks import predict_masks
     from jaxvision.train.result import Result, read_result
@@ -60,6 +61,7 @@ _LAZY = {
     "evaluate": "jaxvision.train.evaluate",
     "extract": "jaxvision.train.extract",
     "fit": "jaxvision.train.fit",
+    "fit_many": "jaxvision.train.fit_many",
     "load_keras_weights": "jaxvision.weights",
     "model_names": "jaxvision.models",
     "model_options": "jaxvision.models",
@@ -98,6 +100,7 @@ __all__ = [
     "evaluate",
     "extract",
     "fit",
+    "fit_many",
     "from_json",
     "list_ablations",
     "list_experiments",

@@ -272,7 +272,10 @@ class Run:
     """How to convolve: lax takes the compiler's own convolution on every platform; auto does so except on a CPU."""
     devices: Count | None = None
     """Devices of this machine that each batch is spread over, in equal shares; the result is that of one device, to
-    rounding. None: all."""
+    rounding. None: all. Several processes always train on all they have between them."""
+    model_devices: Count = 1
+    """Cut the wide matrices of the model (dense kernels of 512 outputs or more, and what the optimizer keeps of them)
+    over so many devices, and each batch over groups of them: for heads too large for one device."""
     deterministic: bool = False
     """On a GPU take only operations that give the same bits each time, without autotuning: slower. A CPU always so."""
     steps_per_dispatch: Count | None = None
@@ -280,6 +283,9 @@ class Run:
     many as take about two seconds."""
     accumulate: Count = 1
     """Split each batch into this many pieces and add their gradients: less memory, same step."""
+    rematerialize: Literal["none", "blocks"] = "none"
+    """With blocks, each block of the model keeps its input alone for the backward pass, which computes the rest again:
+    less memory, the same step to rounding, and slower."""
     ema_decay: Fraction | None = None
     """Keep an exponential moving average of the parameters and evaluate, save and test that."""
     evaluation: Evaluation = Evaluation()

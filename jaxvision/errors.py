@@ -28,6 +28,10 @@ class OutOfMemoryError(UserError):
     """The device has too little memory for what a run asks of it."""
 
 
+class HostGoneError(Exception):
+    """Another process of the run is gone or has not come, and this one cannot do without it; the message says more."""
+
+
 class StoppedError(KeyboardInterrupt):
     """A signal stopped a run between two steps, and what it takes to go on is saved; the message says how."""
 

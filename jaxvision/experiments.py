@@ -13,7 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from etils import epath
+
 from jaxvision.ablation import Ablation
+from jaxvision.bucket import in_bucket, require_reachable
 from jaxvision.config import Run
 from jaxvision.errors import ConfigError, nearest
 from jaxvision.serialize import check, from_json
@@ -75,7 +78,10 @@ def load_run(name: str) -> Run:
     experiments = list_experiments()
     if name in experiments:
         return experiments[name].run
-    config = Path(name) / "config.json" if Path(name).is_dir() else Path(name)
+    if in_bucket(name):
+        require_reachable(name)
+    path = epath.Path(name) if in_bucket(name) else Path(name)
+    config = path / "config.json" if path.is_dir() else path
     if config.suffix == ".json" and config.is_file():
         return from_json(config.read_text(), where=str(config))
     raise ConfigError(

@@ -8,17 +8,29 @@ from pathlib import Path
 
 from etils import epath
 
+from jaxvision.bucket import in_bucket
 from jaxvision.errors import ConfigError
+
+
+def require_local(path: Path) -> None:
+    """ConfigError where `path` was a bucket's (gs://...), of which `Path` makes a folder gs: in the current one."""
+    if path.parts and path.parts[0] in ("gs:", "s3:"):
+        raise ConfigError(
+            f"{path}: of what is written only run folders can be in a bucket. Give a place on this machine, and copy it"
+            " there afterwards."
+        )
 
 
 def require_absent(path: Path) -> None:
     """ConfigError where there is something at `path`: nothing is written over."""
+    require_local(path)
     if path.exists() or path.is_symlink():
         raise ConfigError(f"{path}: already there; nothing is written over. Give another file to write, or remove it.")
 
 
 def require_writable(folder: Path) -> None:
     """ConfigError where no file can be written to this folder, which need not be there yet: said before the work."""
+    require_local(folder)
     there = next(above for above in (folder.absolute(), *folder.absolute().parents) if above.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         what = "no folder" if not there.is_dir() else "not to be written to"
@@ -63,6 +75,9 @@ def write_output(file: Path, content: bytes) -> None:
 def write_whole(path: epath.PathLike, content: bytes | memoryview) -> None:
     """What is at `path` afterwards is all of `content`; or what was there before, and an OSError."""
     target = epath.Path(path)
+    if in_bucket(target):  # an upload is whole or nothing; a move would be a copy
+        target.write_bytes(bytes(content))
+        return
     partial = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.part"
     try:
         partial.write_bytes(content)

@@ -33,7 +33,7 @@ class Stretch(NamedTuple):
     """What k training steps in a row see; a JAX pytree. N is the number of examples that stay on the device.
 
     inputs, target: all N of them, with `rows`; or one batch of B and no rows, for a single step.
-    rows: int32 (k, B), the examples of each step; or None.
+    rows: int32 (k, B), the examples of each step, or (M, k, B) of M runs that are trained together; or None.
     """
 
     inputs: Array
@@ -42,8 +42,9 @@ class Stretch(NamedTuple):
 
     @property
     def num_steps(self) -> int:
-        return 1 if self.rows is None else self.rows.shape[0]
+        return 1 if self.rows is None else self.rows.shape[-2]
 
     @property
     def num_examples(self) -> int:
-        return self.inputs.shape[0] if self.rows is None else self.rows.size
+        """Of one run."""
+        return self.inputs.shape[0] if self.rows is None else self.rows.shape[-2] * self.rows.shape[-1]

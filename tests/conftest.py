@@ -8,7 +8,7 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from jaxvision.nn import onednn
+from jaxvision.nn import onednn_trial
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -32,7 +32,7 @@ def kept_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.0}
     before = {name: jax.config.values[name] for name in settings}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onednn, "available", lambda dtype: False)
+        patch.setattr(onednn_trial, "available", lambda library, dtype: False)
         for name, value in settings.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()

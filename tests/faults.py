@@ -34,6 +34,27 @@ FAULTS: dict[str, tuple[str, str]] = {
         "the step is finished, all is saved, exit code 143 or 130; `--resume` ends with the same bits",
         "test_resume.py::test_a_run_stopped_anywhere_ends_as_if_it_had_not",
     ),
+    "SIGTERM to one of several hosts": (
+        "all save after the same step, exit code 143; `--resume` goes on, on any number of hosts and devices",
+        "test_distributed.py::test_a_signal_to_one_stops_all_and_any_devices_go_on",
+    ),
+    "a host of several is gone": (
+        "stopped: the others end within a minute, exit code 1, and say so",
+        "test_distributed.py::test_a_killed_process_ends_the_other_within_a_minute",
+    ),
+    "a fault on one of several hosts": (
+        "stopped: the others end with it, and say its message",
+        "test_distributed.py::test_a_fault_of_one_ends_the_other_with_it",
+    ),
+    "another run, or other data, on one of several hosts": (
+        "refused: names the fields that differ; no folder is left",
+        "test_distributed.py::test_another_run_in_one_process_is_refused_before_training",
+    ),
+    "port of several hosts taken": ("refused: names the port", "test_distributed.py::test_a_taken_port_is_named"),
+    "nobody at the address of process 0": (
+        "refused: names the address, after five minutes",
+        "test_distributed.py::test_an_address_where_nobody_answers_is_named",
+    ),
     "a second signal": ("stops at once", "test_resume.py::test_a_second_signal_stops_at_once"),
     "SIGKILL, in a save too": (
         "`--resume` goes on from the last save and ends with the same bits",
@@ -66,6 +87,14 @@ FAULTS: dict[str, tuple[str, str]] = {
     "batch that devices cannot share equally": (
         "refused: names a batch size that they can",
         "test_devices.py::test_what_cannot_be_spread_is_refused",
+    ),
+    "no such bucket, or one that the account may not look into": (
+        "refused: names it, before the data is opened",
+        "test_bucket.py::test_a_bucket_that_is_not_there_or_not_ours_is_named",
+    ),
+    "SIGTERM to a run whose folder is in a bucket": (
+        "as on a disk: `--resume` ends with the same bits",
+        "test_bucket.py::test_a_run_in_a_bucket_stopped_and_resumed_ends_as_on_a_disk",
     ),
     "another number of devices": (
         "survived: `--resume` goes on, to rounding, and says so",

@@ -17,7 +17,7 @@ from jaxvision.data import open_feed
 from jaxvision.data.parts import ArrayPart
 from jaxvision.errors import StoppedError, UserError
 from jaxvision.mesh import batch_mesh
-from jaxvision.train.log import RunLog
+from jaxvision.train.pace import Pace
 
 FOLDER = Path(sys.argv[1])
 SHORT = replace(
@@ -29,7 +29,10 @@ SHORT = replace(
 
 
 def outcome(name: str, run: jv.Run, **options) -> dict:
-    result = jv.fit(run, run_dir=FOLDER / name, data=DATA, progress=False, **options)
+    return told(name, jv.fit(run, run_dir=FOLDER / name, data=DATA, progress=False, **options))
+
+
+def told(name: str, result: jv.Result) -> dict:
     lines = [json.loads(line) for line in (FOLDER / name / "metrics.jsonl").read_text().splitlines()]
     best = nnx.state(jv.restore_best(FOLDER / name).model, nnx.Param)
     numbers = [float(abs(leaf).sum()) for leaf in jax.tree.leaves(best)]
@@ -40,8 +43,15 @@ found = {
     "one": outcome("one", replace(SHORT, devices=1)),
     "four": outcome("four", SHORT),
 }
+# Six runs, two on each of three devices; then five on four devices, where three places are filled up.
+for name, seeds, devices in (("many", range(6), 3), ("filled", range(5), None)):
+    several = replace(SHORT, devices=devices)
+    results = jv.fit_many(several, seeds, run_dir=FOLDER / name, data=DATA, progress=False)
+    found[name] = told(f"{name}/seed-0", results[0])
+    found[f"{name} 4"] = told(f"{name}/seed-4", results[4])
+found["one 4"] = outcome("one-4", replace(SHORT, devices=1, seed=4))
 shards = []
-step = RunLog.step
+step = Pace.step
 
 
 def stopping(self, examples, losses, **options):
@@ -51,7 +61,7 @@ def stopping(self, examples, losses, **options):
     return step(self, examples, losses, **options)
 
 
-RunLog.step = stopping
+Pace.step = stopping
 with contextlib.suppress(StoppedError):
     outcome("moved", SHORT)
 found["devices_before"] = shards[-1]

@@ -1,4 +1,5 @@
-"""A sweep whose trials are stubs: `drive ARGS...` is `jaxvision ablate ARGS...`, and `train ...` such a trial.
+"""A sweep whose trials are stubs: `drive ARGS...` is `jaxvision ablate ARGS...`, `train ...` such a trial, and
+`train-together ...` several.
 
 What a trial does is told in stub.json, in the folder that the environment variable STUB names: `seconds`, how long it
 trains; `ends`, {"ARM/seed-N": ends of its attempts in order}, of kill, refuse, raise and finish (which is also what
@@ -81,4 +82,7 @@ if __name__ == "__main__":
 
         driver.Job = StubJob
         raise SystemExit(main(["ablate", *arguments]))
+    if what == "train-together":
+        note(f"together {len(arguments)}")
+        raise SystemExit(max(train(*argument.split("=")) for argument in arguments))
     raise SystemExit(train(arguments[0], arguments[2]))

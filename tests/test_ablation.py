@@ -119,12 +119,12 @@ def test_many_arms_and_too_many_seeds_are_soon_told():
         field: Factor({f"l{value}": {f"augment.{field}": value} for value in values})
         for field in ("rotation", "zoom", "translation")
     }
-    begin = time.monotonic()
+    begin = time.process_time()
     arms = Ablation(Run(), factors, "grid", seeds=1).arms()
     assert len(arms) == 12**3
     with pytest.raises(ConfigError, match=r"9,000,000 trials, more than 10,000.*3 arms, 3,000,000 seeds"):
         Ablation(BASE, PARTS, "leave-one-out", seeds=3_000_000).trials()
-    assert time.monotonic() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 def test_another_model_starts_from_its_own_options():

@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from jaxvision.nn import conv2d, conv_transpose2d, onednn
+from jaxvision.nn import conv2d, conv_cpu, conv_transpose2d, onednn_gradients, onednn_trial, python_ffi
+from jaxvision.nn.window import Window, compiler_weight_gradient
 
 
 def normal(seed, *shape, dtype=jnp.float32):
@@ -31,8 +33,8 @@ def close(ours, theirs, rtol=1e-5):
 def library(request, monkeypatch):
     """Both ways in which a CPU may compute. Compiled programs of one must not serve the other."""
     if request.param == "without":
-        monkeypatch.setattr(onednn, "available", lambda dtype: False)
-    elif not onednn.available("float32"):
+        monkeypatch.setattr(onednn_trial, "available", lambda library, dtype: False)
+    elif not onednn_trial.available("jaxlib", "float32"):
         pytest.skip("this jaxlib or processor has no oneDNN")
     jax.clear_caches()
     yield request.param
@@ -77,6 +79,97 @@ def test_conv_equals_lax_in_value_and_derivatives(library):
             close(ours, theirs)
 
     check()
+
+
+@pytest.mark.parametrize("name", ["onednn", "onednn rows"])
+def test_weight_gradients_equal_the_compilers(name):
+    if not onednn_trial.available("package" if name == "onednn" else "jaxlib", "float32"):
+        pytest.skip("the extra onednn is not installed, or oneDNN cannot be used here")
+    candidate, checked = conv_cpu.WEIGHT_GRADIENT[name], 0
+
+    @settings(max_examples=8, deadline=None, derandomize=True)
+    @given(convolutions(), st.sampled_from(["float32", "bfloat16"]))
+    def check(case, dtype):
+        nonlocal checked
+        _, height, width, channels = case["shape"]
+        *kernel, _, features = case["kernel"]
+        padding = case["padding"] if not isinstance(case["padding"], str) else ((1, 0), (0, 1))
+        window = Window((height, width), tuple(kernel), case["strides"], padding, case["dilation"], case["groups"])
+        assume(min(map(min, padding)) >= 0 and min(window.out_size) > 0)
+        assume(candidate.can(window, jnp.dtype(dtype), channels))
+        x, cotangent = normal(0, *case["shape"]), normal(1, 2, *window.out_size, features)
+        found = jax.jit(lambda *both: candidate.compute(*both, window))(x.astype(dtype), cotangent.astype(dtype))
+        assert found.dtype == dtype
+        close(
+            found.astype(jnp.float32),
+            compiler_weight_gradient(x, cotangent, window),
+            {4: 1e-5, 2: 2e-2}[found.itemsize],
+        )
+        checked += 1
+
+    check()
+    assert checked > 2
+
+
+def test_a_step_takes_the_weight_gradient_of_the_package():
+    if not onednn_trial.available("package", "float32"):
+        pytest.skip("the extra onednn is not installed, or cannot be used here")
+    jax.clear_caches()
+    x, kernel = normal(0, 8, 32, 32, 3), normal(1, 3, 3, 3, 5)
+    lowered = jax.jit(jax.grad(lambda kernel: jnp.sum(conv2d(x, kernel) ** 2))).lower(kernel)
+    assert "jaxvision_onednn_weight_gradient" in lowered.as_text()
+
+
+IN_FLIGHT = """
+import sys
+import jax, jax.numpy as jnp
+from jaxvision.nn import conv2d
+
+@jax.jit
+def steps(x, kernel):
+    gradient = jax.grad(lambda kernel: jnp.sum(conv2d(x, kernel) ** 2))
+    return jax.lax.scan(lambda kernel, _: (kernel - 1e-12 * gradient(kernel), None), kernel, None, length=60)[0]
+
+x, kernel = jnp.ones((16, 64, 64, 32)), jnp.ones((3, 3, 32, 32)) * 0.01
+program = steps.lower(x, kernel).compile()
+assert "jaxvision_onednn_weight_gradient" in program.as_text()
+result = program(x, kernel)
+assert not result.is_ready()
+if sys.argv[1] == "gone":
+    del result
+sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("result", ["kept", "gone"])
+def test_a_process_ends_that_has_a_program_under_way(result):
+    if not onednn_trial.available("package", "float32"):
+        pytest.skip("the extra onednn is not installed, or cannot be used here")
+    assert subprocess.run([sys.executable, "-c", IN_FLIGHT, result], timeout=60).returncode == 3
+
+
+def test_operations_are_done_in_other_threads_than_they_were_made_in():
+    if not onednn_trial.available("package", "float32"):
+        pytest.skip("the extra onednn is not installed, or cannot be used here")
+    # Pads as wide as the kernel: oneDNN computes by products here, in memory that it would keep for each thread.
+    window = Window((32, 32), (3, 3), (1, 1), ((3, 3), (3, 3)), (1, 1), 1)
+    x, cotangent = normal(0, 8, 32, 32, 64), normal(1, 8, 36, 36, 64)
+    program = jax.jit(lambda *both: onednn_gradients.weight_gradient(*both, window)).lower(x, cotangent).compile()
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(lambda: program(x, cotangent).block_until_ready()) for _ in range(8)]
+        found = [future.result() for future in found]
+    for one in found:
+        close(one, compiler_weight_gradient(x, cotangent, window))
+
+
+def test_a_python_function_that_fails_within_a_program_is_told():
+    def answer(operands, results, config):
+        raise ValueError(f"not for {config.decode()}")
+
+    python_ffi.register("jaxvision_test_fails", answer)
+    call = jax.ffi.ffi_call("jaxvision_test_fails", jax.ShapeDtypeStruct((2,), jnp.float32))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="jaxvision_test_fails: ValueError: not for you"):
+        jax.block_until_ready(jax.jit(lambda x: call(x, config="you"))(jnp.zeros(2)))
 
 
 def test_second_derivatives_and_vmap(library):
@@ -190,30 +283,33 @@ def test_each_platform_gets_its_own_lowering(library):
 def test_a_library_that_fails_its_trial_is_not_used(monkeypatch, tmp_path):
     monkeypatch.setenv("JAXVISION_CACHE", str(tmp_path))
     monkeypatch.setattr(sys, "executable", "false")
-    onednn._tried.cache_clear()
-    onednn.available.cache_clear()
+    onednn_trial._tried.cache_clear()
+    onednn_trial.available.cache_clear()
     try:
         with pytest.warns(UserWarning, match="trial of oneDNN did not end"):
-            assert not onednn.available("float32")
+            assert not onednn_trial.available("jaxlib", "float32")
         assert not list(tmp_path.rglob("*.json"))  # to be tried again
     finally:
-        onednn._tried.cache_clear()
-        onednn.available.cache_clear()
+        onednn_trial._tried.cache_clear()
+        onednn_trial.available.cache_clear()
 
 
 def test_the_trial_finds_what_this_process_uses(tmp_path):
     # In a folder whose files hide the standard library's, and with warnings as errors.
     (tmp_path / "random.py").write_text("raise ImportError")
-    package = pathlib.Path(onednn.__file__).parents[2]
+    package = pathlib.Path(onednn_trial.__file__).parents[2]
     environment = {**os.environ, "PYTHONWARNINGS": "error", "PYTHONPATH": str(package)}
     environment["JAXVISION_CACHE"] = str(tmp_path)
-    code = "from jaxvision.nn import onednn; print(onednn.available('float32'))"
+    found = [onednn_trial.available(library, "float32") for library in ("jaxlib", "package")]
+    code = (
+        "from jaxvision.nn.onednn_trial import available as a; print([a(x, 'float32') for x in ('jaxlib', 'package')])"
+    )
     told = subprocess.run(
         [sys.executable, "-P", "-W", "ignore", "-c", code],
         capture_output=True, text=True, check=True, env=environment, cwd=tmp_path, timeout=120,
     ).stdout  # fmt: skip
-    assert told.strip() == str(onednn.available("float32"))
-    assert bool(list(tmp_path.glob("onednn/*.json"))) == onednn.available("float32")
+    assert told.strip() == str(found)
+    assert bool(list(tmp_path.glob("onednn/*.json"))) == any(found)
 
 
 def test_shapes_that_do_not_fit_are_named():

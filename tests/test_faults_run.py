@@ -20,7 +20,7 @@ from jaxvision.cli import main
 from jaxvision.errors import OutOfMemoryError
 from jaxvision.models.classifier import Classifier
 from jaxvision.nn import Chain, Dense, Flatten, Rescaling
-from jaxvision.train.log import RunLog
+from jaxvision.train.pace import Pace
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -101,6 +101,7 @@ def test_a_device_without_memory_enough(tmp_path, capsys):
     said = str(told.value)
     assert "the device ran out of memory (another" in said
     assert "Set accumulate to 8: the same step on the batch in 8 pieces of 4" in said
+    assert "rematerialize=blocks keeps each block's input alone" in said
     assert "Received: data.batch_size=32, accumulate=4" in said
     assert not (tmp_path / "run").exists()
     whole = replace(run, accumulate=32)
@@ -165,7 +166,7 @@ def test_a_clock_that_goes_backwards(tmp_path, monkeypatch):
 
     monkeypatch.setattr(time, "time", backwards)
     with monkeypatch.context() as patch:
-        patch.setattr(RunLog, "step", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(Pace, "step", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(KeyboardInterrupt):
             jv.fit(run, run_dir=tmp_path / "run", progress=False)
     for path in (tmp_path / "run").rglob("*"):

@@ -15,10 +15,10 @@ from jaxvision.errors import ConfigError, DataError, NonFiniteLossError, RunFold
 from jaxvision.models import create_model
 from jaxvision.train.best import BestMetric
 from jaxvision.train.checkpoint import restore_best
+from jaxvision.train.dispatch import step_flops, steps_per_dispatch
 from jaxvision.train.evaluate import evaluate
 from jaxvision.train.fit import fit
 from jaxvision.train.folder import read_lines, read_metrics
-from jaxvision.train.loop import step_flops, steps_per_dispatch
 from jaxvision.train.result import read_result
 from jaxvision.train.step import from_pictures
 
@@ -102,7 +102,7 @@ def test_a_call_to_an_accelerator_takes_about_two_seconds(monkeypatch):
         return steps_per_dispatch(replace(RUN, **settings), feed, lambda: flops)
 
     assert most(counted) == 1  # a CPU
-    monkeypatch.setattr("jaxvision.train.loop.jax.default_backend", lambda: "gpu")
+    monkeypatch.setattr("jaxvision.train.dispatch.jax.default_backend", lambda: "gpu")
     assert [most(flops) for flops in (0.0, counted, 2e12, 3e13)] == [32, 32, 10, 1]
     assert most(3e13, steps_per_dispatch=7) == 7
     assert most(counted, evaluation=Evaluation(every_steps=5)) == 5

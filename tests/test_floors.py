@@ -10,7 +10,8 @@ EXPERIMENTS = PACKAGE.parent / "experiments"
 
 FLOORS: dict[str, int] = {
     "errors": 0, "config": 0, "ablation": 0, "changes": 0, "types": 0, "serialize": 0, "experiments": 0, "importing": 0,
-    "cachedir": 0, "quiet": 0, "cores": 0, "outputs": 0,
+    "cachedir": 0, "quiet": 0, "cores": 0, "outputs": 0, "varied": 0, "processes": 0, "watchdog": 0, "distributed": 0,
+    "bucket": 0,
     "mesh": 1, "nn": 1, "augment": 1, "figures": 1,
     "data": 2,
     "models": 3, "weights": 3,

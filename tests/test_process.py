@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from jaxvision.nn import onednn
+from jaxvision.nn import onednn_trial
 from jaxvision.train.compilation import keep_compiled
 
 FAULTS = """
@@ -44,7 +44,7 @@ def test_kept_memory_is_not_faulted_in_again():
 
 
 def test_programs_are_kept_where_that_is_possible(monkeypatch, tmp_path):
-    monkeypatch.setattr(onednn, "available", lambda dtype: False)
+    monkeypatch.setattr(onednn_trial, "available", lambda library, dtype: False)
     before = jax.config.values["jax_compilation_cache_dir"]
     try:
         jax.config.update("jax_compilation_cache_dir", None)

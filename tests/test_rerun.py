@@ -59,7 +59,7 @@ def test_other_data_may_give_another_model(finished, tmp_path, monkeypatch, caps
         dataset = source(*arguments, **options)
         return replace(dataset, class_names=(*dataset.class_names, "another"), fingerprint="0" * 64)
 
-    monkeypatch.setattr("jaxvision.train.fit.open_dataset", more)
+    monkeypatch.setattr("jaxvision.train.prepared.open_dataset", more)
     assert main(["rerun", str(finished), "--run-dir", str(tmp_path / "new")]) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert re.search(r"different: best checkpoint: \S*\['kernel'\]: \(\d+, 10\) -> \(\d+, 11\)", said), said

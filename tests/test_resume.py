@@ -26,6 +26,7 @@ from jaxvision.nn import BatchNorm, Chain, Conv, Dense, Dropout, Flatten, Rescal
 from jaxvision.train.checkpoint import BestCheckpoints, ModelCard, Saved
 from jaxvision.train.lock import RunLock
 from jaxvision.train.log import RunLog
+from jaxvision.train.pace import Pace
 from jaxvision.train.state import TrainState
 from jaxvision.train.training_state import Place, StoredState, TrainingStates
 
@@ -82,7 +83,7 @@ def whole(tmp_path_factory) -> Path:
 
 def stop_after(monkeypatch, step: int, number=signal.SIGTERM) -> None:
     """The signal comes while this step (counted in the process) is done."""
-    done, count = 0, RunLog.step
+    done, count = 0, Pace.step
 
     def counting(self, *args, **kwargs):
         nonlocal done
@@ -91,7 +92,18 @@ def stop_after(monkeypatch, step: int, number=signal.SIGTERM) -> None:
             signal.raise_signal(number)
         return count(self, *args, **kwargs)
 
-    monkeypatch.setattr(RunLog, "step", counting)
+    monkeypatch.setattr(Pace, "step", counting)
+
+
+def stop_while_opening(monkeypatch) -> None:
+    """The signal comes when the run's files are there, before its first step."""
+    opened = RunLog.__init__
+
+    def signalling(self, *args, **kwargs):
+        opened(self, *args, **kwargs)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(RunLog, "__init__", signalling)
 
 
 def stop_in_evaluation(monkeypatch, batch: int) -> None:
@@ -210,7 +222,7 @@ PLACE = Place(
 
 def tiny_state(value: float, width: int = 300) -> TrainState:
     params = nnx.State({"kernel": nnx.Param(jnp.full((width,), value)), "key": nnx.RngKey(jax.random.key(3))})
-    return TrainState(jnp.asarray(7), params, nnx.State({}), (jnp.ones(2, jnp.bfloat16),), None, ())
+    return TrainState(jnp.asarray(7), params, nnx.State({}), (jnp.ones(2, jnp.bfloat16),), None, (), jax.random.key(0))
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing", "empty folder", "no manifest", "stray file"])
@@ -290,7 +302,7 @@ def test_a_damaged_best_checkpoint_is_told_before_hours_are_trained(damage, tmp_
     stopped_after(folder, 6, monkeypatch)
     best = next(folder.glob("checkpoints/*/MANIFEST.json")).parent
     flip_a_bit(best) if damage == "flipped" else shutil.rmtree(best)
-    monkeypatch.setattr(RunLog, "step", None)
+    monkeypatch.setattr(Pace, "step", None)
     with pytest.raises(RunFolderError, match=f"{best}: damaged"):
         fit(folder, resume=True)
 
@@ -356,17 +368,17 @@ def test_a_line_that_was_cut_off_does_not_spoil_the_next(whole, tmp_path, monkey
 def test_a_run_that_another_process_finished_meanwhile_is_left_as_it_is(whole, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     stopped_after(folder, 2, monkeypatch)
-    prepare = sys.modules["jaxvision.train.fit"]._prepare
+    prepare = sys.modules["jaxvision.train.fit"].prepare
 
-    def slow(*arguments):
+    def slow(*arguments, **options):
         with monkeypatch.context() as patch:
-            patch.setattr("jaxvision.train.fit._prepare", prepare)
+            patch.setattr("jaxvision.train.fit.prepare", prepare)
             fit(folder, resume=True)
         before.update(contents(folder))
-        return prepare(*arguments)
+        return prepare(*arguments, **options)
 
     before: dict[Path, bytes] = {}
-    monkeypatch.setattr("jaxvision.train.fit._prepare", slow)
+    monkeypatch.setattr("jaxvision.train.fit.prepare", slow)
     assert fit(folder, resume=True).epochs == jv.read_result(whole).epochs
     assert contents(folder) == before
     assert_same(folder, whole)
@@ -457,7 +469,7 @@ def test_a_stray_checkpoint_folder_is_passed_over(whole, tmp_path):
 
 
 def test_a_finished_run_is_not_run_again(whole, monkeypatch):
-    monkeypatch.setattr("jaxvision.train.fit.open_dataset", None)  # not even the data is opened
+    monkeypatch.setattr("jaxvision.train.prepared.open_dataset", None)  # not even the data is opened
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     assert fit(whole, resume=True).test == jv.read_result(whole).test
     assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before
@@ -471,9 +483,9 @@ def test_what_was_stopped_before_anything_was_saved_starts_over(whole, tmp_path,
             raise MemoryError
         return count(self, *args, **kwargs)
 
-    count = RunLog.step
+    count = Pace.step
     with monkeypatch.context() as patch:
-        patch.setattr(RunLog, "step", out_of_memory)
+        patch.setattr(Pace, "step", out_of_memory)
         with pytest.raises(MemoryError):
             fit(folder)
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
@@ -506,6 +518,15 @@ def test_a_run_is_resumed_as_what_it_is(whole, tmp_path, monkeypatch):
     assert after == {path: content for path, content in before.items() if path.name != ".lock"}
     fit(folder, replace(RUN, log=jv.Log(tensorboard=True)), resume=True)  # what is told of it may change
     assert_same(folder, whole)
+
+
+def test_a_run_stopped_before_its_first_step(whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_while_opening(patch)
+        with pytest.raises(StoppedError, match="stopped by SIGTERM after step 1;"):
+            fit(tmp_path / "run", resume=True)
+    fit(tmp_path / "run", resume=True)
+    assert_same(tmp_path / "run", whole)
 
 
 def test_the_command_line_says_how_to_go_on(tmp_path, monkeypatch, capsys):

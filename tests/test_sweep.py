@@ -294,10 +294,10 @@ def test_rerun_is_for_the_arms_asked_for_and_waits_for_who_is_at_work(stubs, mon
         fcntl.flock(log, fcntl.LOCK_EX)
         said_who = trial._at_work
 
-        def told(job) -> str:
+        def told(run_dir) -> str:
             found.append((folder / "result.json").exists())
             fcntl.flock(log, fcntl.LOCK_UN)  # it ends
-            return said_who(job)
+            return said_who(run_dir)
 
         monkeypatch.setattr(trial, "_at_work", told)
         assert ablate(*other, "--rerun", "--arms", "all") == 0

@@ -156,7 +156,8 @@ def fresh_model(case: Case, run: Run) -> Any:
 
     options: dict[str, Any] = dict(run.model.options)
     dtype = jnp.dtype(run.precision)
-    return create_model(run.model.name, case.image_shape, case.outputs, run.seed, dtype=dtype, conv=run.conv, **options)
+    how: dict[str, Any] = {"dtype": dtype, "conv": run.conv, "rematerialize": run.rematerialize}
+    return create_model(run.model.name, case.image_shape, case.outputs, run.seed, **how, **options)
 
 
 def initial_weights(case: Case) -> tuple[dict[str, np.ndarray], frozenset[str]]:

@@ -89,7 +89,13 @@ def time_shape(shape: Shape, precision: Precision, repeats: int) -> list[Timing]
     return [
         timing("forward", conv_cpu.FORWARD, conv_cpu.pick_forward(*known), x, kernel),
         timing("input gradient", conv_cpu.INPUT_GRADIENT, conv_cpu.pick_input_gradient(*known), cotangent, kernel),
-        timing("weight gradient", conv_cpu.WEIGHT_GRADIENT, conv_cpu.pick_weight_gradient(*known), x, cotangent),
+        timing(
+            "weight gradient",
+            conv_cpu.WEIGHT_GRADIENT,
+            conv_cpu.pick_weight_gradient(*known, cotangent.size),
+            x,
+            cotangent,
+        ),
     ]
 
 

@@ -26,7 +26,7 @@ def print_peers(
     height, width, channels = case.image_shape
     columns = ["", "min", "median", "max", "jaxvision is", *(["of ceiling"] if shares else []), "first step"]
     columns += ["features" if case.is_inference else "losses"]
-    table = _table(f"{case.name}: {case.measures}, {case.batch_size} x {height}x{width}x{channels}, img/s", columns)
+    table = make_table(f"{case.name}: {case.measures}, {case.batch_size} x {height}x{width}x{channels}, img/s", columns)
     ours = next((result for result in results if result.peer == OURS), None)
     for result in results:
         if result.median is None:
@@ -90,7 +90,7 @@ def _cell(peer: str, result: Mapping[str, Any]) -> str:
 
 def print_decoding(console: Console, title: str, rates: Rates) -> None:
     """A row a reader: rates, and how many times as fast jaxvision decodes."""
-    table = _table(title, ["", "min", "median", "max", "jaxvision is"])
+    table = make_table(title, ["", "min", "median", "max", "jaxvision is"])
     ours = statistics.median(rates["jaxvision"])
     for reader, turns in rates.items():
         median = statistics.median(turns)
@@ -104,7 +104,7 @@ def print_convolutions(console: Console, timings: Mapping[Shape, Sequence[Timing
     for what in ("forward", "input gradient", "weight gradient"):
         chosen = {shape: next(t for t in entry if t.what == what) for shape, entry in timings.items()}
         names = list(dict.fromkeys(name for timing in chosen.values() for name in timing.seconds))
-        table = _table(f"{what}, fastest ms (* is used)", ["", *names, "GFLOP/s"])
+        table = make_table(f"{what}, fastest ms (* is used)", ["", *names, "GFLOP/s"])
         for shape, timing in chosen.items():
             cells = [
                 f"{'*' if name == timing.used else ''}{1e3 * timing.seconds[name]:.3g}"
@@ -120,7 +120,7 @@ def print_convolutions(console: Console, timings: Mapping[Shape, Sequence[Timing
 
 def print_steps(console: Console, steps: Sequence[dict]) -> None:
     """A row a case: counted operations, rate, and the share of the matmul ceiling that makes."""
-    table = _table("", ["", "", "MFLOP a picture", "img/s", "GFLOP/s", "of ceiling"])
+    table = make_table("", ["", "", "MFLOP a picture", "img/s", "GFLOP/s", "of ceiling"])
     for step in steps:
         table.add_row(
             f"[bold]{step['case']['name']}",
@@ -138,7 +138,7 @@ def rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
+def make_table(title: str, columns: Sequence[str]) -> Table:
     """The first column is text, the others are numbers."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     for number, column in enumerate(columns):

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from jaxvision.errors import ConfigError, StoppedError, UserError, nearest
+from jaxvision.errors import ConfigError, HostGoneError, StoppedError, UserError, nearest
 
+EXIT_HOST_GONE = 1
 EXIT_USER_ERROR = 2
 EXIT_SIGNAL = 128
 EXIT_INTERRUPTED = 130
@@ -21,7 +22,8 @@ EXIT_BROKEN_PIPE = 141
 
 
 class Command(NamedTuple):
-    """A command's function `(argv) -> None` as module:name, its arguments, and a line of help."""
+    """A command's function `(argv) -> None` as module:name, its arguments, and a line of help; none of those that other
+    commands call."""
 
     function: str
     arguments: str
@@ -33,6 +35,7 @@ COMMANDS = {
     "train": Command(
         "jaxvision.cli.train:train_command", "NAME [--field value ...]", "train a named experiment into a run folder"
     ),
+    "train-together": Command("jaxvision.cli.train:train_together_command", "CONFIG=RUN_DIR ...", ""),
     "rerun": Command(
         "jaxvision.cli.rerun:rerun_command", "RUN", "train a finished run again; is the result the same to the bit?"
     ),
@@ -77,8 +80,9 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
-    Returns the exit code: 0, 1 where trials of `ablate` failed or `rerun` came to something else, 2 for a `UserError`
-    or wrong arguments, 130 for Ctrl-C, 143 for SIGTERM in training, 141 where nobody reads the output.
+    Returns the exit code: 0, 1 where trials of `ablate` failed, `rerun` came to something else or another process of a
+    run is gone, 2 for a `UserError` or wrong arguments, 130 for Ctrl-C, 143 for SIGTERM in training, 141 where nobody
+    reads the output.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Libraries warn of what their callers, us, do on purpose; TensorFlow also greets.
@@ -113,6 +117,9 @@ def _run(arguments: list[str]) -> int:
     except UserError as error:
         Console(stderr=True, soft_wrap=True).print(_message(error))
         return EXIT_USER_ERROR
+    except HostGoneError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False)
+        return EXIT_HOST_GONE
     except SystemExit as leaving:  # from tyro, which has printed why
         return leaving.code if isinstance(leaving.code, int) else 0
     except StoppedError as stopped:
@@ -121,26 +128,32 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted")
         return EXIT_INTERRUPTED
+    except Exception as error:
+        from jaxvision.bucket import said
+
+        if (received := said(error)) is None:
+            raise
+        Console(stderr=True, soft_wrap=True).print(f"error: a bucket fails. Received: {received}", markup=False)
+        return EXIT_USER_ERROR
     return 0
 
 
 def _command(name: str) -> Callable[[list[str]], None]:
     if name not in COMMANDS:
-        raise ConfigError(
-            f"no such command.{nearest(name, COMMANDS)} Commands: {', '.join(COMMANDS)}. Received: {name}"
-        )
+        shown = [name for name, command in COMMANDS.items() if command.help]
+        raise ConfigError(f"no such command.{nearest(name, shown)} Commands: {', '.join(shown)}. Received: {name}")
     module, _, function = COMMANDS[name].function.partition(":")
     return getattr(importlib.import_module(module), function)
 
 
 def _help() -> str:
-    usages = {name: f"{name} {command.arguments}" for name, command in COMMANDS.items()}
+    usages = {name: f"{name} {command.arguments}" for name, command in COMMANDS.items() if command.help}
     width = max(map(len, usages.values()))
     return "\n".join(
         [
             "usage: jaxvision COMMAND ...",
             "",
-            *(f"  {usages[name]:<{width}}  {command.help}" for name, command in COMMANDS.items()),
+            *(f"  {usages[name]:<{width}}  {command.help}" for name, command in COMMANDS.items() if command.help),
             "",
             "`jaxvision COMMAND --help` tells all about one; `jaxvision train NAME --help` lists every field.",
         ]

@@ -42,6 +42,11 @@ class AblateArguments(RunArguments):
     rerun: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run trials again (of these arms) that are of another configuration, data or code than now; what was there goes to
     replaced/."""
+    vectorize: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Train trials that differ only in seed, numbers of optimizer and loss or rates of dropout in one program, where
+    their pictures fit on the device; the others one by one. The results are the same to rounding."""
+    together: int | None = None
+    """With --vectorize: at most so many trials in one program. None: all that can."""
     retries: int = 1
     """How often a trial that crashes (killed, out of memory) is tried again; one that ends with a message is not."""
     engine: Literal["loop", "ray"] = "loop"
@@ -88,6 +93,8 @@ def ablate_command(argv: list[str]) -> None:
         retries=arguments.retries,
         arms=arguments.arms,
         rerun=arguments.rerun,
+        vectorize=arguments.vectorize,
+        together=arguments.together,
     )
     if arguments.dry_run:
         _show(prepare(ablation, folder), settings)
@@ -99,11 +106,13 @@ def ablate_command(argv: list[str]) -> None:
 
 
 def _check(arguments: AblateArguments) -> None:
-    least = {"retries": 0, "cpus_per_trial": 1, "gpus_per_trial": 0, "tpus_per_trial": 0}
+    least = {"retries": 0, "cpus_per_trial": 1, "gpus_per_trial": 0, "tpus_per_trial": 0, "together": 2}
     for name, smallest in least.items():
         value = getattr(arguments, name)
         if value is not None and value < smallest:
             raise ConfigError(f"--{name.replace('_', '-')}: must be at least {smallest}. Received: {value}")
+    if arguments.together is not None and not arguments.vectorize:
+        raise ConfigError(f"--together: goes with --vectorize. Received: {arguments.together} without it.")
     for name in ("address", "cpus_per_trial", "gpus_per_trial", "tpus_per_trial"):
         value = getattr(arguments, name)
         if value is not None and arguments.engine != "ray":

@@ -10,12 +10,13 @@ from rich.console import Console
 
 from jaxvision.bench.peers import OURS
 from jaxvision.cli.bench_machine import run_ceiling, run_conv, run_input
+from jaxvision.cli.bench_scaling import run_scaling
 from jaxvision.cli.bench_turns import Cases, Turns, checked_threads, make_console, write
 from jaxvision.cli.subcommands import run_subcommand
 
 
 def bench_command(argv: list[str]) -> None:
-    """jaxvision bench {peers, conv, input, ceiling} ..."""
+    """jaxvision bench {peers, conv, input, ceiling, scaling} ..."""
     usage = f"jaxvision bench {{{','.join(BENCHMARKS)}}} ..."
     run_subcommand(argv, BENCHMARKS, usage=usage, asks="bench: say what to measure")
 
@@ -97,4 +98,5 @@ BENCHMARKS: dict[str, Callable[[list[str]], None]] = {
     "conv": run_conv,
     "input": run_input,
     "ceiling": run_ceiling,
+    "scaling": run_scaling,
 }

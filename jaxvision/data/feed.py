@@ -1,8 +1,9 @@
 """Feeds: a part of a dataset as batches on the device, epoch after epoch."""
 
+import copy
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import jax
@@ -13,7 +14,7 @@ from jaxvision.data.cache import cached
 from jaxvision.data.order import epoch_order
 from jaxvision.data.parts import ArrayPart, FilePart, Part, SequentialPart, decoded_bytes, in_memory
 from jaxvision.data.prefetch import prefetch
-from jaxvision.mesh import batch_mesh, on_each, spread
+from jaxvision.mesh import on_each, one_device, own_rows, spread
 from jaxvision.types import Array, Batch, Stretch
 
 
@@ -81,17 +82,22 @@ def open_feed(
     residence: "device" keeps all pictures on the device, "stream" brings each batch, "auto" keeps up to
     `resident_mb` MB (2**20 bytes). Both give the same batches, bit for bit, except for a SequentialPart: streamed,
     it can only be shuffled within a buffer, and starting inside an epoch reads past what comes before.
-    mesh: devices to spread each batch over (pictures that stay on the device are on each); None: the first device.
+    mesh: devices to spread each batch over (pictures that stay on the device are on each); None: the first device of
+    this process. Of a mesh of several processes each reads and decodes only the rows of its own devices (of a
+    SequentialPart all).
     Pictures that the part's decoded cache holds are read from there: the same batches (a SequentialPart's as if it had
     random access) without decoding.
     """
     if not isinstance(part, ArrayPart):
         part = cached(part) or part
     plan = Plan(len(part.target), batch_size, seed, shuffle)
-    mesh = batch_mesh(1) if mesh is None else mesh
-    if residence == "device" or (residence == "auto" and decoded_bytes(part) <= resident_mb * 2**20):
-        return ResidentFeed(part, plan, mesh)
-    return StreamedFeed(part, plan, mesh)
+    mesh = one_device() if mesh is None else mesh
+    return (ResidentFeed if stays_resident(part, residence, resident_mb) else StreamedFeed)(part, plan, mesh)
+
+
+def stays_resident(part: Part, residence: str, resident_mb: int) -> bool:
+    """Whether all pictures of a part are kept on the device, as `open_feed` says."""
+    return residence == "device" or (residence == "auto" and decoded_bytes(part) <= resident_mb * 2**20)
 
 
 class ResidentFeed:
@@ -106,8 +112,8 @@ class ResidentFeed:
             part = decode(part)
         self.plan, self._mesh = plan, mesh
         self.num_examples, self.batch_size = plan.num_examples, plan.batch_size
-        self._inputs = on_each(mesh, in_memory(part.inputs))
-        self._target = on_each(mesh, in_memory(part.target))
+        self.inputs = on_each(mesh, in_memory(part.inputs))
+        self.target = on_each(mesh, in_memory(part.target))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -119,7 +125,7 @@ class ResidentFeed:
             chosen = order[begin : begin + self.batch_size]
             padding = self.plan.padding(len(chosen))
             rows = self._rows(np.pad(chosen, (0, padding), mode="edge"))
-            inputs, target = _gather(self._inputs, self._target, rows)
+            inputs, target = _gather(self.inputs, self.target, rows)
             yield Batch(inputs, target, spread(self._mesh, _valid(len(chosen), padding)))
 
     def stretches(self, epoch: int, lengths: Sequence[int], start: int = 0) -> Iterator[Stretch]:
@@ -127,7 +133,13 @@ class ResidentFeed:
         for length in lengths:
             chosen = order[begin : begin + length * self.batch_size]
             begin += len(chosen)
-            yield Stretch(self._inputs, self._target, self._rows(chosen.reshape(length, -1), axis=1))
+            yield Stretch(self.inputs, self.target, self._rows(chosen.reshape(length, -1), axis=1))
+
+    def with_seed(self, seed: int) -> "ResidentFeed":
+        """The same examples, not copied, in the order that a run of this seed sees them in."""
+        feed = copy.copy(self)
+        feed.plan = replace(self.plan, seed=seed)
+        return feed
 
     def _rows(self, chosen: np.ndarray, axis: int = 0) -> Array:
         # To one device a program brings these few numbers along faster than they could be sent.
@@ -160,38 +172,57 @@ class StreamedFeed:
             yield Stretch(batch.inputs, batch.target, None)
 
     def _prepared(self, epoch: int, start: int) -> Iterator[Batch]:
-        for inputs, target in self._read(epoch, start):
-            count = len(target)
-            padding = self.plan.padding(count)
-            inputs, target = _padded(inputs, padding), _padded(target, padding)
-            yield Batch(*(spread(self._mesh, rows) for rows in (inputs, target, _valid(count, padding))))
-
-    def _read(self, epoch: int, start: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         order = self.plan.order(epoch, start)
         if not len(order):  # the run was stopped with the epoch's last step
             return
+        batches = [order[begin : begin + self.batch_size] for begin in range(0, len(order), self.batch_size)]
+        for chosen, (inputs, target) in zip(batches, self._read(batches, epoch), strict=True):
+            padding = self.plan.padding(len(chosen))
+            rows = len(chosen) + padding
+            share = own_rows(self._mesh, rows)
+            lacking = share.stop - share.start - len(target)
+            inputs, target = _padded(inputs, lacking), _padded(target, lacking)
+            own = inputs, target, _valid(len(chosen), padding)[share]
+            yield Batch(*(spread(self._mesh, array, rows=rows) for array in own))
+
+    def _own(self, chosen: np.ndarray) -> np.ndarray:
+        """Those of a batch that are for this process, or the last where there is only padding for it."""
+        own = chosen[own_rows(self._mesh, len(chosen) + self.plan.padding(len(chosen)))]
+        return own if len(own) else chosen[-1:]
+
+    def _read(self, batches: Sequence[np.ndarray], epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """This process' examples of each batch."""
         match self.part:
             case ArrayPart(inputs=inputs, target=target):
-                for begin in range(0, len(order), self.batch_size):
-                    chosen = order[begin : begin + self.batch_size]
+                for chosen in map(self._own, batches):
                     yield inputs[chosen], target[chosen]
             case FilePart() as part:
                 from jaxvision.data.pipeline import file_batches
 
-                yield from file_batches(part, order, self.batch_size)
+                own = list(map(self._own, batches))
+                # The last may be larger, where it is whole on each device.
+                size = len(own[0])
+                cut = len(own) - (len(own[-1]) > size)
+                yield from file_batches(part, np.concatenate(own[:cut]), size)
+                for larger in own[cut:]:
+                    yield from file_batches(part, larger, len(larger))
             case SequentialPart() as part:
                 from jaxvision.data.pipeline import sequence_batches
 
-                skip = self.num_examples - len(order)
+                skip = self.num_examples - sum(map(len, batches))
                 if skip:
                     warnings.warn(
-                        f"{part.where} has no random access: reading past {skip} examples to start at step {start}.",
+                        f"{part.where} has no random access: reading past {skip} examples to start at step"
+                        f" {skip // self.batch_size}.",
                         stacklevel=2,
                     )
                 seed = None
                 if self.plan.seed is not None and self.plan.shuffle:
                     seed = int(epoch_order(self.plan.seed, epoch, 2**16)[0])
-                yield from sequence_batches(part, self.batch_size, shuffle_seed=seed, skip=skip)
+                read = sequence_batches(part, self.batch_size, shuffle_seed=seed, skip=skip)
+                for inputs, target in read:
+                    rows = self._own(np.arange(len(target)))
+                    yield inputs[rows], target[rows]
 
 
 def _padded(rows: np.ndarray, padding: int) -> np.ndarray:

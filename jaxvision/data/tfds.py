@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision import config
+from jaxvision.bucket import in_bucket
 from jaxvision.config import PARTS
 from jaxvision.data.mask import rule_of
 from jaxvision.data.parts import Dataset, fingerprint, image_shape
@@ -92,6 +93,8 @@ def _records(builder: Any, split: str) -> str:
 
 def _builder(tensorflow_datasets: Any, name: str, data: config.Data) -> Any:
     """The dataset's builder, with its files on disk."""
+    if data.path is not None and in_bucket(data.path):
+        raise DataError(f"data.path: TFDS' data_dir must be a folder of this machine. Received: {data.path}")
     data_dir = None if data.path is None else str(existing_path(data))  # a typing error must not start a download
     try:
         builder = tensorflow_datasets.builder(name, data_dir=data_dir)

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import nnx
@@ -18,6 +18,7 @@ from jaxvision.models.residual_convnet import ResidualConvNet
 from jaxvision.models.segmenter import Segmenter
 from jaxvision.models.unet import UNet
 from jaxvision.models.zoo import ZOO
+from jaxvision.nn.chain import rematerialize_blocks
 from jaxvision.nn.conv import Lowering, set_lowering
 
 MODELS: dict[str, Callable[..., nnx.Module]] = {
@@ -82,6 +83,7 @@ def create_model(
     *,
     dtype: jnp.dtype = jnp.float32,
     conv: Lowering = "auto",
+    rematerialize: Literal["none", "blocks"] = "none",
     **options: Any,
 ) -> nnx.Module:
     """A model with fresh float32 parameters: `logits = model(images, train=False)`.
@@ -93,10 +95,11 @@ def create_model(
       seed: of the initial weights; the same seed gives the same weights.
       dtype: of activations and products; parameters stay float32.
       conv: "lax" takes the compiler's own convolution on every platform (see `jaxvision.nn.conv2d`).
+      rematerialize: "blocks" makes each block keep its input alone for the backward pass (see `jaxvision.nn.Chain`).
       options: see `model_options(name)`.
 
     Raises:
-      ConfigError: unknown name or option, or an input too small for the architecture.
+      ConfigError: unknown name or option, an input too small for the architecture, or no block to rematerialize.
     """
     builder = _builder(name)
     known = model_options(name)
@@ -117,6 +120,12 @@ def create_model(
         )
     model = builder(input_shape, num_classes, dtype=dtype, rngs=nnx.Rngs(seed), **options)
     set_lowering(model, conv)
+    if rematerialize == "blocks" and not rematerialize_blocks(model):
+        raise ConfigError(
+            f"rematerialize: {name!r} has no blocks that are known: they are the layers of a jaxvision.nn.Chain. Set"
+            " rematerialize to none, or wrap what is to be computed again in flax.nnx.remat yourself. Received:"
+            f" {rematerialize!r}"
+        )
     return model
 
 

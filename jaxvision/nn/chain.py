@@ -5,6 +5,9 @@ from collections.abc import Iterator, Sequence
 import jax
 from flax import nnx
 
+from jaxvision.nn.pooled import finishes_after, pooled
+from jaxvision.nn.rematerialize import recomputed
+
 
 class TrainingAware(nnx.Module):
     """A layer that does something else in training, or holds such layers: called as `layer(x, train, rngs=rngs)`.
@@ -28,8 +31,11 @@ class Chain(TrainingAware):
     """Applies its layers in the order given: `Chain(conv1=..., pool1=...)`; each is an attribute of that name.
 
     Without layers it gives back what it gets.
+
+    `rematerialized`: in training blocks keep their input alone for the backward pass (see `rematerialize_blocks`).
     """
 
+    rematerialized = False
     keras_names: tuple[tuple[str, str], ...] = ()
     """(layer's name, Keras' name) of layers that are not called after their path (see jaxvision.weights)."""
 
@@ -42,8 +48,8 @@ class Chain(TrainingAware):
         return (getattr(self, name) for name in self.names)
 
     def __call__(self, x: jax.Array, train: bool = False, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        for layer in self:
-            x = apply(layer, x, train, rngs)
+        for names in self._stretches(x, (), train):
+            x = self._run(names, x, train, rngs)
         return x
 
     def features(
@@ -57,10 +63,84 @@ class Chain(TrainingAware):
         if unknown:
             raise ValueError(f"no such level: {', '.join(unknown)}. There are: {', '.join(self.names)}.")
         found: dict[str, jax.Array] = {}
-        for name, layer in zip(self.names, self, strict=True):
+        for names in self._stretches(x, levels, train):
             if len(found) == len(set(levels)):
                 break
-            x = apply(layer, x, train, rngs)
-            if name in levels:
-                found[name] = x
+            x = self._run(names, x, train, rngs)
+            if names[-1] in levels:
+                found[names[-1]] = x
         return {level: found[level] for level in levels}
+
+    def _stretches(self, x: jax.Array, ends: Sequence[str], train: bool) -> list[list[str]]:
+        """The names of layers that run together: each by itself or with the pooling after it, or those of a block that
+        is rematerialized. Each of `ends` is the last of a stretch."""
+        if not (train and self.rematerialized):
+            return self._singles_and_pairs(ends)
+        stretches: list[list[str]] = [[]]
+        for name, layer in zip(self.names, self, strict=True):
+            before, x = x, jax.eval_shape(lambda x, layer=layer: apply(layer, x, False, None), x)
+            if stretches[-1] and _holds_layers(layer):
+                stretches.append([])
+            stretches[-1].append(name)
+            if name in ends or _holds_blocks(layer) or _is_resized(before.shape, x.shape):
+                stretches.append([])
+        return [names for names in stretches if names]
+
+    def _singles_and_pairs(self, ends: Sequence[str]) -> list[list[str]]:
+        stretches: list[list[str]] = []
+        for name, layer in zip(self.names, self, strict=True):
+            before = stretches[-1] if stretches else []
+            if len(before) == 1 and before[0] not in ends and finishes_after(layer, getattr(self, before[0])):
+                before.append(name)
+            else:
+                stretches.append([name])
+        return stretches
+
+    def _run(self, names: list[str], x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
+        def run(layers: list[nnx.Module], x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+            left = [*layers]
+            while left:
+                layer = left.pop(0)
+                if left and finishes_after(left[0], layer):
+                    x = pooled(left.pop(0), layer, x)
+                else:
+                    x = apply(layer, x, train, rngs)
+            return x
+
+        layers = [getattr(self, name) for name in names]
+        if not (train and self.rematerialized) or _holds_blocks(layers[0]):
+            return run(layers, x, rngs)
+        # A layer by itself keeps its input anyway.
+        return recomputed(run, layers, x, rngs) if len(layers) > 1 or _holds_layers(layers[0]) else run(layers, x, rngs)
+
+
+def rematerialize_blocks(model: nnx.Module) -> bool:
+    """Makes every block of `model` keep its input alone for the backward pass; False where it has no `Chain`, whose
+    blocks these are.
+
+    A block is a layer that holds layers, but no further such, and the plain layers after it; or a stretch of plain
+    layers in a chain that is in no other. It ends at the latest where the picture is halved or doubled.
+
+    Values, gradients and parameters stay what they are, to rounding. In evaluation nothing changes.
+    """
+    chains = {path: module for path, module in nnx.iter_modules(model) if isinstance(module, Chain)}
+    for path, chain in chains.items():
+        is_outermost = not any(path[:length] in chains for length in range(len(path)))
+        chain.rematerialized = is_outermost or _holds_blocks(chain)
+    return bool(chains)
+
+
+def _holds_layers(layer: nnx.Module) -> bool:
+    return isinstance(layer, TrainingAware) and any(isinstance(value, nnx.Module) for value in vars(layer).values())
+
+
+def _holds_blocks(layer: nnx.Module) -> bool:
+    """Whether the layer is a chain of blocks, which are then rematerialized one by one."""
+    return isinstance(layer, Chain) and any(map(_holds_layers, layer))
+
+
+def _is_resized(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
+    """Whether pictures (B, H, W, C) are halved or doubled, or are none any more."""
+    if len(before) != 4 or len(after) != 4:
+        return True
+    return max(before[1], after[1]) >= 1.5 * min(before[1], after[1])

@@ -10,7 +10,7 @@ from jaxvision.nn.activation import ActivationFunction, linear
 from jaxvision.nn.conv_primitive import conv_p, input_gradient_p
 from jaxvision.nn.dtypes import in_dtype
 from jaxvision.nn.initializers import GLOROT_UNIFORM, Initializer
-from jaxvision.nn.window import Pads, Size, Window, compiler_conv, compiler_input_gradient
+from jaxvision.nn.window import Pads, Size, Window, compiler_conv, compiler_input_gradient, is_ordinary
 
 Padding = Literal["VALID", "SAME"]
 Lowering = Literal["auto", "lax"]
@@ -49,7 +49,7 @@ def conv2d(
             f" Received: x {x.shape}, kernel {kernel.shape}, groups={groups}"
         )
     window = _window(_size(x.shape[1:3]), _size(kernel.shape[:2]), strides, padding, dilation, groups)
-    if lowering == "lax" or not _is_ordinary(window, x, kernel):
+    if lowering == "lax" or not is_ordinary(window, x, kernel):
         return compiler_conv(x, kernel, window)
     return conv_p.bind(x, kernel, window=window)
 
@@ -74,18 +74,9 @@ def conv_transpose2d(
     more = [max(k - s, 0) if padding == "VALID" else 0 for k, s in zip(kernel.shape, strides, strict=False)]
     height, width = (x.shape[1 + axis] * strides[axis] + more[axis] for axis in (0, 1))
     window = _window((height, width), _size(kernel.shape[:2]), strides, padding, (1, 1), 1)
-    if lowering == "lax" or not _is_ordinary(window, x, kernel):
+    if lowering == "lax" or not is_ordinary(window, x, kernel):
         return compiler_input_gradient(x, kernel, window)
     return input_gradient_p.bind(x, kernel, window=window)
-
-
-def _is_ordinary(window: Window, x: jax.Array, kernel: jax.Array) -> bool:
-    """Whether shapes are numbers above 0, pads not negative, and both arrays whole or split by the compiler alone."""
-    sizes = (*x.shape, *kernel.shape, *window.out_size)
-    if not all(isinstance(size, int) and size > 0 for size in sizes) or min(map(min, window.padding)) < 0:
-        return False
-    meshes = (jax.typeof(array).sharding.mesh for array in (x, kernel))
-    return not any(mesh.manual_axes or mesh.explicit_axes for mesh in meshes)
 
 
 def _size(shape: tuple[int, ...]) -> Size:
@@ -143,8 +134,12 @@ class Conv(nnx.Module):
         self.activation, self.dtype, self.lowering = activation, dtype, DEFAULT_LOWERING
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        return self.finish(self.convolve(x))
+
+    def convolve(self, x: jax.Array) -> jax.Array:
+        """The convolution alone."""
         x, kernel = in_dtype(self.dtype, x, self.kernel)
-        x = conv2d(
+        return conv2d(
             x,
             kernel,
             strides=self.strides,
@@ -153,6 +148,9 @@ class Conv(nnx.Module):
             groups=self.groups,
             lowering=self.lowering,
         )
+
+    def finish(self, x: jax.Array) -> jax.Array:
+        """Bias and activation of what was convolved."""
         if self.bias is not None:
             x = x + in_dtype(self.dtype, self.bias)[None, None, None, :]
         return self.activation(x)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from jaxvision.nn import onednn
+from jaxvision.nn import onednn, onednn_gradients, onednn_trial
 from jaxvision.nn.window import Window, compiler_conv, compiler_input_gradient, compiler_weight_gradient
 
 _FEW_CHANNELS = 8
@@ -42,7 +42,8 @@ def input_gradient(cotangent: jax.Array, kernel: jax.Array, window: Window) -> j
 
 def weight_gradient(x: jax.Array, cotangent: jax.Array, window: Window) -> jax.Array:
     """(B, H, W, C), (B, H', W', D) -> (kh, kw, C / groups, D)."""
-    return WEIGHT_GRADIENT[pick_weight_gradient(window, x.dtype, x.shape[3])].compute(x, cotangent, window)
+    name = pick_weight_gradient(window, x.dtype, x.shape[3], cotangent.size)
+    return WEIGHT_GRADIENT[name].compute(x, cotangent, window)
 
 
 def pick_forward(window: Window, dtype: jnp.dtype, channels: int) -> str:
@@ -61,9 +62,10 @@ def pick_input_gradient(window: Window, dtype: jnp.dtype, channels: int) -> str:
     return "onednn" if INPUT_GRADIENT["onednn"].can(window, dtype, channels) else "compiler"
 
 
-def pick_weight_gradient(window: Window, dtype: jnp.dtype, channels: int) -> str:
-    """The fastest of WEIGHT_GRADIENT for this shape."""
-    for name in ("onednn rows", "rows", "sums"):
+def pick_weight_gradient(window: Window, dtype: jnp.dtype, channels: int, numbers: int) -> str:
+    """The fastest of WEIGHT_GRADIENT for this shape and so many numbers in the cotangent."""
+    best = ("onednn",) if numbers >= onednn_gradients.LEAST else ()
+    for name in (*best, "onednn rows", "rows", "sums"):
         if WEIGHT_GRADIENT[name].can(window, dtype, channels):
             return name
     return "compiler"
@@ -214,11 +216,11 @@ def _sum_weight_gradient(x: jax.Array, cotangent: jax.Array, window: Window) -> 
 def _onednn_can_convolve(window: Window, dtype: jnp.dtype, channels: int) -> bool:
     # The oneDNN of jaxlib 0.10.2 reads past a picture of one channel where a stride leaves one column of output.
     mistaken = window.strides != (1, 1) and 1 in window.out_size
-    return onednn.available(dtype.name) and not mistaken
+    return onednn_trial.available("jaxlib", dtype.name) and not mistaken
 
 
 def _onednn_can_turn_back(window: Window, dtype: jnp.dtype, channels: int) -> bool:
-    return onednn.available(dtype.name) and (window.strides == (1, 1) or window.dilation == (1, 1))
+    return onednn_trial.available("jaxlib", dtype.name) and (window.strides == (1, 1) or window.dilation == (1, 1))
 
 
 def _undivided(window: Window, dtype: jnp.dtype, channels: int) -> bool:
@@ -236,9 +238,13 @@ INPUT_GRADIENT = {
     "compiler": Candidate(compiler_input_gradient),
 }
 WEIGHT_GRADIENT = {
+    "onednn": Candidate(
+        onednn_gradients.weight_gradient,
+        lambda window, dtype, channels: onednn_trial.available("package", dtype.name),
+    ),
     "onednn rows": Candidate(
         _onednn_row_weight_gradient,
-        lambda window, dtype, channels: window.groups == 1 and onednn.available(dtype.name),
+        lambda window, dtype, channels: window.groups == 1 and onednn_trial.available("jaxlib", dtype.name),
     ),
     "rows": Candidate(_row_weight_gradient, _undivided),
     "sums": Candidate(_sum_weight_gradient, lambda window, dtype, channels: window.groups == channels),

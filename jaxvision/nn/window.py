@@ -1,9 +1,11 @@
-"""The geometry of a convolution, and the compiler's own convolution with its two gradients in those terms."""
+"""The geometry of a convolution or pooling, and the compiler's convolution with its two gradients in those terms."""
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 
 Size = tuple[int, int]
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -68,3 +70,24 @@ def compiler_weight_gradient(x: jax.Array, cotangent: jax.Array, window: Window)
     """(B, H, W, C), (B, H', W', D) -> (kh, kw, C / groups, D)."""
     kernel = jax.ShapeDtypeStruct((*window.kernel, x.shape[3] // window.groups, cotangent.shape[3]), x.dtype)
     return jax.linear_transpose(lambda kernel: compiler_conv(x, kernel, window), kernel)(cotangent)[0]
+
+
+def is_ordinary(window: Window, *arrays: jax.Array) -> bool:
+    """Whether shapes are numbers above 0, pads not negative, and all arrays whole or split by the compiler alone."""
+    sizes = itertools.chain(window.kernel, window.out_size, *(array.shape for array in arrays))
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or min(map(min, window.padding)) < 0:
+        return False
+    meshes = (jax.typeof(array).sharding.mesh for array in arrays)
+    return not any(mesh.manual_axes or mesh.explicit_axes for mesh in meshes)
+
+
+def slices(x: jax.Array, window: Window, fill: float) -> list[jax.Array]:
+    """The values at each of the window's positions, row by row: strided slices of shape (B, H', W', C)."""
+    if window.is_padded:
+        x = jnp.pad(x, ((0, 0), *window.padding, (0, 0)), constant_values=fill)
+    (height, width), (down, across) = window.out_size, window.strides
+    return [
+        x[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * across + 1 : across]
+        for i in range(window.kernel[0])
+        for j in range(window.kernel[1])
+    ]

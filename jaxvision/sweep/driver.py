@@ -18,7 +18,8 @@ from jaxvision.sweep.loop import run_in_turn
 from jaxvision.sweep.prepare import REPLACED, Sweep, choose, prepare, require_same, usable
 from jaxvision.sweep.progress import Progress
 from jaxvision.sweep.ray_engine import Cluster, require_ray, run_with_ray
-from jaxvision.sweep.trial import Job, own
+from jaxvision.sweep.together import groups_together
+from jaxvision.sweep.trial import Job, owned
 from jaxvision.train.folder import write_text
 from jaxvision.train.lock import RunLock
 from jaxvision.train.signals import StopSignal
@@ -30,7 +31,8 @@ class Settings:
 
     retries: of a trial that crashes (killed, out of memory), not of one that was refused with a message. arms: patterns
     of names to run now; none: all. rerun: of these, trials of another configuration, data or code are run again, and
-    their folders moved to `replaced/`.
+    their folders moved to `replaced/`. vectorize: those that differ in seeds and numbers alone are trained in one
+    program, at most `together` of them; None: all.
     """
 
     engine: Literal["loop", "ray"] = "loop"
@@ -38,6 +40,8 @@ class Settings:
     retries: int = 1
     arms: tuple[str, ...] = ()
     rerun: bool = False
+    vectorize: bool = False
+    together: int | None = None
 
 
 def ablate(ablation: Ablation, folder: str | os.PathLike[str], settings: Settings = Settings(), *, again: str) -> bool:
@@ -75,7 +79,8 @@ def _run(sweep: Sweep, chosen: Sequence[PlannedTrial], settings: Settings, again
             for trial in sweep.plan.trials
         ]
         write_plan(sweep.folder, replace(sweep.plan, trials=tuple(trials)))
-        jobs = [job for job in every.values() if not job.finished]
+        left = {name: job for name, job in every.items() if not job.finished}
+        jobs = _jobs_together(sweep, left, settings) if settings.vectorize else [*left.values()]
         ended = _watch_code(sweep, console)
         with StopSignal() as stop, Progress(sweep.folder, sweep.plan, chosen, console, ended=ended) as progress:
             told = lambda: stop.received is not None  # noqa: E731
@@ -90,15 +95,15 @@ def _run(sweep: Sweep, chosen: Sequence[PlannedTrial], settings: Settings, again
                 )
             else:
                 run_in_turn(jobs, retries=settings.retries, stop=told, tick=progress.refresh)
-    left = [job for job in jobs if not job.finished]
-    if stop.received is not None and left:
+    unfinished = [(name, job) for name, job in left.items() if not job.finished]
+    if stop.received is not None and unfinished:
         raise StoppedError(
             stop.received,
-            f"stopped by {stop.received.name}; {len(left)} of {len(chosen)} trials are left. Go on with: {again}",
+            f"stopped by {stop.received.name}; {len(unfinished)} of {len(chosen)} trials are left. Go on with: {again}",
         )
-    for job in left:
-        console.print(f"failed: {job.arm}, seed {job.seed}: {job.log}", markup=False, soft_wrap=True)
-    return not left
+    for _, job in unfinished:
+        console.print(f"failed: {job.name}: {job.logs[0]}", markup=False, soft_wrap=True)
+    return not unfinished
 
 
 def _tell_of_others(sweep: Sweep, console: Console) -> None:
@@ -121,8 +126,7 @@ def _set_aside(sweep: Sweep, jobs: Mapping[str, Job], console: Console) -> set[s
         names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
         to = next(path for each in names if not (path := sweep.folder / REPLACED / each).exists())
         to.parent.mkdir(parents=True, exist_ok=True)
-        with job.log.open("ab") as log:
-            own(job, log)
+        with owned(job):
             (sweep.folder / name).rename(to)
         console.print(f"{sweep.folder / name}: moved to {to}", markup=False, soft_wrap=True)
         moved.add(name)
@@ -175,15 +179,36 @@ def _job(sweep: Sweep, trial: PlannedTrial) -> Job:
     # Workers of a cluster may be elsewhere.
     folder = sweep.folder.absolute()
     job = Job(
-        arm=trial.arm,
-        seed=trial.seed,
+        name=f"{trial.arm}, seed {trial.seed}",
         arguments=("train", str(config), "--run-dir", str(sweep.folder / trial.folder), "--resume"),
-        run_dir=folder / trial.folder,
-        log=folder / "logs" / f"{trial.folder}.log",
-        failure=Path(failure_file(folder, trial)),
+        run_dirs=(folder / trial.folder,),
+        logs=(folder / "logs" / f"{trial.folder}.log",),
+        failures=(Path(failure_file(folder, trial)),),
         cwd=Path.cwd(),
     )
-    for file in (config, job.log, job.failure):
+    for file in (config, *job.logs, *job.failures):
         file.parent.mkdir(parents=True, exist_ok=True)
     write_text(config, to_json(sweep.wanted[trial.folder].run))
     return job
+
+
+def _jobs_together(sweep: Sweep, left: Mapping[str, Job], settings: Settings) -> list[Job]:
+    """The jobs of trials that can be trained in one program, as one each, and the others as they are."""
+    jobs = []
+    for names in groups_together(sweep, list(left), settings.together):
+        parts = [left[name] for name in names]
+        if len(parts) == 1:
+            jobs += parts
+            continue
+        pairs = [f"{sweep.folder / 'configs' / name}.json={sweep.folder / name}" for name in names]
+        jobs.append(
+            Job(
+                name=f"{len(parts)} trials together, the first of them {parts[0].name}",
+                arguments=("train-together", *pairs),
+                run_dirs=tuple(part.run_dirs[0] for part in parts),
+                logs=tuple(part.logs[0] for part in parts),
+                failures=tuple(part.failures[0] for part in parts),
+                cwd=Path.cwd(),
+            )
+        )
+    return jobs

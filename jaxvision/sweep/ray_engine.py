@@ -157,7 +157,7 @@ def _attempt(job: Job, stop_file: Path) -> None:
 
     place = f"node {ray.get_runtime_context().get_node_id()} ({ray.util.get_node_ip_address()})"
     if attempt(job, stop=stop_file.exists, where=place) == "crashed":
-        raise RuntimeError(job.failure.read_text())
+        raise RuntimeError(next(file.read_text() for file in job.failures if file.exists()))
 
 
 class _Watch:

@@ -1,4 +1,4 @@
-"""One trial: a process that trains into its run folder, and what became of it.
+"""One trial, or several in one program: a process that trains into run folders, and what became of it.
 
 Engines (a loop, Ray) only say when and where `attempt` is called; all they share are the files it leaves.
 """
@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -30,20 +31,23 @@ REFUSED = 2
 
 @dataclass(frozen=True)
 class Job:
-    """A trial's command and files. run_dir: its run folder. log: what it prints, of all attempts. failure: the message
-    of the last one, where that failed. cwd: the folder that relative paths of the run start from."""
+    """A command that trains a trial, or several in one program, and their files, a path for each.
 
-    arm: str
-    seed: int
+    name: what messages call it. run_dirs: run folders. logs: what is printed, of all attempts; of several trials the
+    first has it. failures: the message of the last attempt, where that failed. cwd: the folder that relative paths of
+    the runs start from.
+    """
+
+    name: str
     arguments: tuple[str, ...]
-    run_dir: Path
-    log: Path
-    failure: Path
+    run_dirs: tuple[Path, ...]
+    logs: tuple[Path, ...]
+    failures: tuple[Path, ...]
     cwd: Path
 
     @property
     def finished(self) -> bool:
-        return has_result(self.run_dir)
+        return all(map(has_result, self.run_dirs))
 
     def command(self) -> list[str]:
         """To be run by this process, with whose end it ends."""
@@ -53,7 +57,8 @@ class Job:
 def attempt(
     job: Job, *, stop: Callable[[], bool], tick: Callable[[], None] = lambda: None, where: str = "here"
 ) -> Outcome:
-    """Trains a trial, from where it stands, until it ends or `stop` says so; then it saves what it takes to go on.
+    """Trains a job's trials, from where they stand, until they end or `stop` says so; then it saves what it takes to go
+    on.
 
     A process that a killed sweep left at work on the same trial is waited for.
 
@@ -61,35 +66,50 @@ def attempt(
       tick: called every POLL_SECONDS.
       where: what the log says of the place, such as a machine's name.
     """
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("ab") as log:
-        if not own(job, log, stop, tick):
+    with owned(job, stop, tick) as logs:
+        if not logs:
             return "stopped"
         if job.finished:
             return "finished"
-        job.failure.unlink(missing_ok=True)
-        result = job.run_dir / "result.json"
-        if result.exists():  # damaged; with it in its place, the run would not be gone on with
-            result.replace(result.with_name("result.json.damaged"))
-        log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {where}: jaxvision {' '.join(job.arguments)}\n".encode())
-        log.flush()
-        begin = log.tell()
-        code, stopped = _run(job, log, stop, tick)
+        for failure, run_dir in zip(job.failures, job.run_dirs, strict=True):
+            failure.unlink(missing_ok=True)
+            result = run_dir / "result.json"
+            if result.exists() and not has_result(run_dir):  # with it in its place, the run would not be gone on with
+                result.replace(result.with_name("result.json.damaged"))
+        line = f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {where}: "
+        for log in logs:
+            command = f"jaxvision {' '.join(job.arguments)}" if log is logs[0] else f"{job.name}: see {job.logs[0]}"
+            log.write(f"{line}{command}\n".encode())
+            log.flush()
+        begin = logs[0].tell()
+        code, stopped = _run(job, logs, stop, tick)
     if job.finished:
         return "finished"
     if stopped:
         return "stopped"
-    _write_failure(job, code, begin)
+    _write_failures(job, code, begin)
     return "refused" if code == REFUSED else "crashed"
 
 
-def own(
-    job: Job, log: IO[bytes], stop: Callable[[], bool] = lambda: False, tick: Callable[[], None] = lambda: None
-) -> bool:
-    """Locks the log, which the trial's process inherits: it is locked as long as that lives, whoever started it.
+@contextmanager
+def owned(
+    job: Job, stop: Callable[[], bool] = lambda: False, tick: Callable[[], None] = lambda: None
+) -> Iterator[list[IO[bytes]]]:
+    """Opens and locks the logs, which the job's process inherits: they are locked as long as that lives, whoever has
+    started it. Gives none where `stop` came first."""
+    with ExitStack() as stack:
+        logs: list[IO[bytes]] = []
+        for path, run_dir in zip(job.logs, job.run_dirs, strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            logs.append(stack.enter_context(path.open("ab")))
+            if not _lock(logs[-1], job.name, run_dir, stop, tick):
+                logs = []
+                break
+        yield logs
 
-    Returns: False where `stop` came first.
-    """
+
+def _lock(log: IO[bytes], name: str, run_dir: Path, stop: Callable[[], bool], tick: Callable[[], None]) -> bool:
+    """Locks a job's log of a run folder, or returns False where `stop` came first."""
     told = False
     while not stop():
         try:
@@ -97,28 +117,34 @@ def own(
             return True
         except BlockingIOError:
             if not told:
-                print(f"{job.arm}, seed {job.seed}: waits for {_at_work(job)}", file=sys.stderr, flush=True)
+                print(f"{name}: waits for {_at_work(run_dir)}", file=sys.stderr, flush=True)
                 told = True
             tick()
             time.sleep(POLL_SECONDS)
     return False
 
 
-def _at_work(job: Job) -> str:
+def _at_work(run_dir: Path) -> str:
     """The process that holds a trial's run folder, as its lock there tells."""
     try:
-        number = (job.run_dir / ".lock").read_text().strip()
+        number = (run_dir / ".lock").read_text().strip()
     except (OSError, UnicodeDecodeError):
         number = ""
     return f"process {number or 'unknown'}, which an earlier sweep left at work on it"
 
 
-def _run(job: Job, log: IO[bytes], stop: Callable[[], bool], tick: Callable[[], None]) -> tuple[int, bool]:
+def _run(job: Job, logs: Sequence[IO[bytes]], stop: Callable[[], bool], tick: Callable[[], None]) -> tuple[int, bool]:
     """The exit code, and whether the process was told to stop."""
     # In a session of its own Ctrl-C does not reach it: a trial is told once, by us, and a second time would end it
     # without saving.
     process = subprocess.Popen(
-        job.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=job.cwd, start_new_session=True
+        job.command(),
+        stdin=subprocess.DEVNULL,
+        stdout=logs[0],
+        stderr=logs[0],
+        cwd=job.cwd,
+        start_new_session=True,
+        pass_fds=[log.fileno() for log in logs[1:]],
     )
     told = False
     try:
@@ -139,15 +165,18 @@ def _run(job: Job, log: IO[bytes], stop: Callable[[], bool], tick: Callable[[], 
     return process.returncode, told
 
 
-def _write_failure(job: Job, code: int, begin: int) -> None:
-    said = job.log.read_bytes()[begin:].decode(errors="replace").rstrip()
+def _write_failures(job: Job, code: int, begin: int) -> None:
+    """The message that the process ended with, to each of its trials that has no result."""
+    said = job.logs[0].read_bytes()[begin:].decode(errors="replace").rstrip()
     place = said.rfind("\nerror: ")
     if code == REFUSED and (place >= 0 or said.startswith("error: ")):
         text = said[place + 1 :].removeprefix("error: ")
     else:
         text = "\n".join([_end(code), *said.splitlines()[-MESSAGE_LINES:]])
-    job.failure.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(job.failure, f"{text}\n".encode())
+    for failure, run_dir in zip(job.failures, job.run_dirs, strict=True):
+        if not has_result(run_dir):
+            failure.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(failure, f"{text}\n".encode())
 
 
 def _end(code: int) -> str:

@@ -13,9 +13,11 @@ import orbax.checkpoint as ocp
 from etils import epath
 from flax import nnx
 
+from jaxvision.bucket import absolute, require_reachable
 from jaxvision.config import Run
 from jaxvision.errors import RunFolderError
 from jaxvision.models import abstract_model, create_model
+from jaxvision.processes import is_writer, on_writer
 from jaxvision.serialize import from_json, to_json
 from jaxvision.train.manifest import NAME as MANIFEST
 from jaxvision.train.manifest import faults, write_manifest
@@ -42,6 +44,7 @@ class ModelCard:
             seed=run.seed,
             dtype=jnp.dtype(run.precision),
             conv=run.conv,
+            rematerialize=run.rematerialize,
             **run.model.options,
         )
 
@@ -98,7 +101,8 @@ class BestCheckpoints:
         with saving(folder, jax.tree.leaves(variables)):
             args = ocp.args.Composite(model=arrays, card=ocp.args.JsonSave(document))
             assert self._manager.save(saved.step, args=args), "Orbax passes over a step that is not the newest"
-            write_manifest(folder / str(saved.step))
+            if is_writer():
+                write_manifest(folder / str(saved.step))
         self._of_phase[saved.phase] = saved
         self._delete_others()
 
@@ -130,8 +134,8 @@ class BestCheckpoints:
         Raises: RunFolderError: one of them is damaged, or gone.
         """
         kept = tuple(kept)
-        for saved in kept:
-            _require_whole(epath.Path(self._manager.directory) / str(saved.step))
+        folder = epath.Path(self._manager.directory)
+        on_writer(lambda: _require_all_whole([folder / str(saved.step) for saved in kept]))
         self._of_phase = {saved.phase: saved for saved in kept}
         self._needed = [{saved.step for saved in kept}]
         self._delete_others()
@@ -168,6 +172,7 @@ def restore_best(run_dir: str | os.PathLike[str], *, phase: int | None = None) -
     Raises:
       RunFolderError: no run folder, no checkpoint (of that phase) in it yet, or one whose files have changed since.
     """
+    require_reachable(run_dir)
     folder = _folder(run_dir)
     if not folder.is_dir():
         raise RunFolderError(f"{os.fspath(run_dir)}: not a run folder (no checkpoints/ in it). Give runs/NAME.")
@@ -212,6 +217,11 @@ def _is_foreign(folder: epath.Path) -> bool:
     return True
 
 
+def _require_all_whole(folders: Iterable[epath.Path]) -> None:
+    for folder in folders:
+        _require_whole(folder)
+
+
 def _require_whole(folder: epath.Path) -> None:
     # Where a process was killed just before it wrote the manifest, the checkpoint is whole: Orbax moves it into place.
     if (folder / "card").exists() and not (folder / MANIFEST).exists():
@@ -234,8 +244,8 @@ def _best(saved: Iterable[Saved], run: Run) -> Saved | None:
 
 
 def _restore_variables(manager: ocp.CheckpointManager, step: int, like: nnx.State) -> nnx.State:
-    # On the first device of this machine, whatever the run was trained on.
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    # On the first device of this process, whatever the run was trained on.
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     pure = nnx.to_pure_dict(like)
     template = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), pure)
     saved = manager.restore(step, args=ocp.args.Composite(model=ocp.args.StandardRestore(template))).model
@@ -245,4 +255,4 @@ def _restore_variables(manager: ocp.CheckpointManager, step: int, like: nnx.Stat
 
 
 def _folder(run_dir: epath.PathLike) -> epath.Path:
-    return epath.Path(os.fspath(run_dir)).resolve() / "checkpoints"
+    return absolute(run_dir) / "checkpoints"

@@ -3,11 +3,12 @@
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from jaxvision.config import Run
 from jaxvision.data import Dataset
 from jaxvision.errors import ConfigError, DataError, nearest
-from jaxvision.mesh import batch_mesh
+from jaxvision.mesh import AXIS, WIDE, is_wide
 from jaxvision.train.checkpoint import ModelCard
 from jaxvision.train.freeze import only_in, scale_groups, select
 from jaxvision.train.step import from_pictures
@@ -24,7 +25,7 @@ def require_task(run: Run, dataset: Dataset) -> None:
         )
 
 
-def require_examples(run: Run, dataset: Dataset, task: Task) -> None:
+def require_examples(run: Run, dataset: Dataset, task: Task, mesh: Mesh) -> None:
     """What `serialize.check` cannot know: whether the data has what the run asks of it."""
     count = len(dataset.train.target)
     if run.data.batch_size > count:
@@ -32,10 +33,11 @@ def require_examples(run: Run, dataset: Dataset, task: Task) -> None:
             f"data.batch_size is larger than the training part. Received: {run.data.batch_size} with {count} examples."
             f" Make data.batch_size at most {count}."
         )
-    devices = batch_mesh(run.devices).size
+    devices = mesh.shape.get(AXIS, 1)
     if run.data.batch_size % devices:
+        groups = "devices" if run.model_devices == 1 else "groups of devices"
         raise ConfigError(
-            f"data.batch_size: must be a multiple of the {devices} devices that a batch is spread over. Set it to"
+            f"data.batch_size: must be a multiple of the {devices} {groups} that a batch is spread over. Set it to"
             f" {-(-run.data.batch_size // devices) * devices}, or devices to less."
             f" Received: {run.data.batch_size}, devices={run.devices}"
         )
@@ -68,6 +70,16 @@ def require_logits(model: nnx.Module, run: Run, card: ModelCard) -> None:
         raise ConfigError(
             f"model.name: task {run.task} needs a model with logits of shape {(*place, card.num_outputs)} for a"
             f" picture; take {models}. Received: {run.model.name!r}, which gives {shape[1:]}"
+        )
+
+
+def require_wide(model: nnx.Module, run: Run) -> None:
+    """Whether the model has what `model_devices` are for."""
+    widths = [leaf.shape for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)) if len(leaf.shape) == 2]
+    if run.model_devices > 1 and not any(is_wide(shape, run.model_devices) for shape in widths):
+        raise ConfigError(
+            f"model_devices: the model has no matrix of at least {WIDE} outputs, a multiple of model_devices, to cut;"
+            f" leave it at 1. Received: {run.model_devices}, with matrices of {widths}"
         )
 
 

@@ -5,7 +5,7 @@ import os
 import jax
 
 from jaxvision.cachedir import cache_folder
-from jaxvision.nn import onednn
+from jaxvision.nn import onednn_trial
 
 
 def keep_compiled() -> None:
@@ -16,7 +16,9 @@ def keep_compiled() -> None:
     """
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
-    if jax.default_backend() == "cpu" and onednn.available("float32"):
+    if jax.default_backend() == "cpu" and any(
+        onednn_trial.available(library, "float32") for library in ("jaxlib", "package")
+    ):
         return
     folder = cache_folder("compiled")
     if folder is None:

@@ -7,8 +7,12 @@ from typing import Any
 from jaxvision.config import Run
 from jaxvision.serialize import fields, to_json
 
-UNDECIDING = ("log", "devices", "checkpoint.every_minutes", "data.path", "data.cache", "data.cache_mb")
-"""Fields, and beginnings of fields, that have no part in a run's numbers: what is told of it, and where files are."""
+UNDECIDING = (
+    "log", "devices", "model_devices", "rematerialize", "checkpoint.every_minutes",
+    "data.path", "data.cache", "data.cache_mb",
+)  # fmt: skip
+"""Fields, and beginnings of fields, that have no part in a run's numbers but for their rounding: what is told of it,
+where files are, on how many devices and in how much memory it is computed."""
 
 FREE = (*UNDECIDING, "model.weights", "model.init_from")
 """Those that may differ when a run is resumed: the weights that it started from are not read any more."""

@@ -11,8 +11,10 @@ from flax import nnx
 from jaxvision.config import PARTS, Data
 from jaxvision.data import Dataset, Feed, Part, open_dataset, open_feed
 from jaxvision.errors import ConfigError, DataError
+from jaxvision.mesh import on_all, placed
 from jaxvision.train.checkpoint import ModelCard, RestoredRun, restore_best
 from jaxvision.train.exhausted import steps_in_memory
+from jaxvision.train.metrics import Totals
 from jaxvision.train.step import EvalStep, make_eval_step
 from jaxvision.train.task import TARGETS, Task, make_task
 from jaxvision.types import Batch
@@ -28,10 +30,15 @@ class Batches(Protocol):
 def evaluate_feed(task: Task, eval_step: EvalStep, variables: nnx.State, feed: Batches) -> dict[str, float]:
     """The task's metrics, {"loss": ..., ...}, over all of the feed's examples."""
     # Where the variables are from the start: sums that move after the first batch would cost a second compilation.
-    totals = jax.device_put(task.zero(), jax.tree.leaves(variables)[0].sharding)
+    zero = placed(on_all(jax.tree.leaves(variables)[0]), task.zero())
+    return task.compute(sum_totals(eval_step, zero, variables, feed))
+
+
+def sum_totals(eval_step: EvalStep, totals: Totals, variables: nnx.State, feed: Batches) -> Totals:
+    """What a task's metrics are computed from, over all of the feed's examples, added to `totals`."""
     for batch in feed.batches(epoch=0):
         totals = eval_step(variables, totals, batch)
-    return task.compute(totals)
+    return totals
 
 
 @dataclass(frozen=True, eq=False)

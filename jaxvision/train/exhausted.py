@@ -11,8 +11,9 @@ from jaxvision.errors import OutOfMemoryError
 
 
 @contextlib.contextmanager
-def steps_in_memory(run: Run) -> Iterator[None]:
-    """Around training and evaluation. OutOfMemoryError where the device has too little: says what would need less."""
+def steps_in_memory(run: Run, members: int = 1) -> Iterator[None]:
+    """Around training and evaluation, of so many runs together. OutOfMemoryError where the device has too little: says
+    what would need less."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -21,13 +22,18 @@ def steps_in_memory(run: Run) -> Iterator[None]:
         batch, pieces = run.data.batch_size, run.accumulate
         more = next((n for n in range(2 * pieces, batch + 1) if batch % n == 0), None)
         help = "Lower data.batch_size or data.image_size"
-        if more is not None:
+        if members > 1:
+            help = f"Train fewer of these {members} runs together"
+        elif more is not None:
             help = f"Set accumulate to {more}: the same step on the batch in {more} pieces of {batch // more}; or lower"
             help += " data.batch_size"
+        if run.rematerialize == "none":
+            help += ". rematerialize=blocks keeps each block's input alone, and is slower"
         raise OutOfMemoryError(
             f"the device ran out of memory{_asked(error)}. {help}. precision=bfloat16 halves what layers keep;"
             f" evaluation has evaluation.batch_size. Received: data.batch_size={batch}, accumulate={pieces},"
-            f" evaluation.batch_size={run.evaluation.batch_size}, precision={run.precision}"
+            f" evaluation.batch_size={run.evaluation.batch_size}, precision={run.precision},"
+            f" rematerialize={run.rematerialize}"
         ) from error
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from etils import epath
 
+from jaxvision.bucket import require_reachable
 from jaxvision.config import Run
 from jaxvision.cores import available_cores
 from jaxvision.errors import RunFolderError
@@ -31,6 +32,7 @@ PACKAGES = (
     "optax",
     "orbax-checkpoint",
     "numpy",
+    "onednn-cpu-gomp",
     "tensorflow",
     "tensorflow-cpu",
     "tensorflow-datasets",
@@ -128,6 +130,7 @@ def read_config(run_dir: epath.PathLike) -> Run:
     Raises:
       RunFolderError: no such folder, or not a run folder. ConfigError: config.json is damaged.
     """
+    require_reachable(run_dir)
     path = epath.Path(run_dir) / "config.json"
     if not path.exists():
         raise RunFolderError(f"run folder {epath.Path(run_dir)}: has no config.json. Received: {os.fspath(run_dir)!r}")
@@ -173,9 +176,9 @@ def read_text(path: epath.PathLike) -> str:
         raise RunFolderError(f"{epath.Path(path)}: damaged, no text: {error}") from error
 
 
-def write_environment(run_dir: epath.PathLike, run: Run, *, fingerprint: str) -> None:
+def write_environment(run_dir: epath.PathLike, run: Run, *, fingerprint: str, together: int = 1) -> None:
     """Writes environment.json: what beside config.json decided the numbers of this run, and how fast they came."""
-    write_json(epath.Path(run_dir) / "environment.json", environment(run, fingerprint=fingerprint))
+    write_json(epath.Path(run_dir) / "environment.json", environment(run, fingerprint=fingerprint, together=together))
 
 
 def read_environment(run_dir: epath.PathLike) -> dict[str, Any]:
@@ -199,11 +202,12 @@ def read_environment(run_dir: epath.PathLike) -> dict[str, Any]:
     return found
 
 
-def environment(run: Run, *, fingerprint: str) -> dict[str, Any]:
-    """Versions, devices, processor, source revision, command line, seeds, data and start time."""
+def environment(run: Run, *, fingerprint: str, together: int = 1) -> dict[str, Any]:
+    """Versions, devices, processor, source revision, command line, seeds, data, start time, and how many runs are
+    trained together, this one with them."""
     import jax  # only here: reading run folders (`jaxvision list`, reports) need not wait for it
 
-    devices = jax.local_devices()[: run.devices]
+    devices = jax.devices()[: run.devices]
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -212,9 +216,11 @@ def environment(run: Run, *, fingerprint: str) -> dict[str, Any]:
         "data_fingerprint": fingerprint,
         **code_version(),
         "modules": _modules(run),
+        "together": together,
         "platform": platform.platform(),
         "backend": devices[0].platform,
         "devices": [device.device_kind for device in devices],
+        "processes": jax.process_count(),
         "cpu": _cpu_model(),
         "cpu_count": available_cores(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),

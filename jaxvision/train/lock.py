@@ -8,6 +8,7 @@ from typing import Self
 
 from etils import epath
 
+from jaxvision.bucket import in_bucket
 from jaxvision.errors import RunFolderError
 
 NAME = ".lock"
@@ -26,7 +27,7 @@ class RunLock:
         self._file: int | None = None
 
     def __enter__(self) -> Self:
-        if "://" in str(self._folder):
+        if in_bucket(self._folder):
             return self
         self._file = os.open(os.fspath(self._folder / NAME), os.O_RDWR | os.O_CREAT, 0o644)
         try:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxvision.config import Optimizer, Phase, Schedule
+from jaxvision.varied import is_zero
 
 LearningRate = Callable[[Any], Any]
 """Step within the phase (int) -> learning rate."""
@@ -29,12 +30,12 @@ def make_optimizer(
     if settings.clip_norm is not None:
         parts.append(optax.clip_by_global_norm(settings.clip_norm))
     parts.append(_scaling(settings))
-    if settings.weight_decay:
-        parts.append(optax.add_decayed_weights(settings.weight_decay, mask=_kernels))
+    decay = optax.identity() if is_zero(settings.weight_decay) else optax.add_decayed_weights(settings.weight_decay)
+    parts.append(optax.masked(decay, _kernels))
     parts.append(optax.scale_by_learning_rate(learning_rate))
     if groups is not None:
         parts.append(groups)
-    if settings.name == "rmsprop" and settings.momentum:
+    if settings.name == "rmsprop" and not is_zero(settings.momentum):
         parts.append(optax.trace(settings.momentum))
     return optax.chain(*parts), learning_rate
 
@@ -45,7 +46,7 @@ def _scaling(settings: Optimizer) -> optax.GradientTransformation:
             return optax.scale_by_rms(settings.rho, settings.epsilon, initial_scale=0.0, eps_in_sqrt=True)
         case "adam" | "adamw":
             return _promoting(optax.scale_by_adam(settings.beta_1, settings.beta_2, settings.epsilon))
-        case "sgd" if settings.momentum:
+        case "sgd" if not is_zero(settings.momentum):
             return optax.trace(settings.momentum, nesterov=settings.nesterov)
         case "sgd":
             return optax.identity()

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxvision.bucket import in_bucket
 from jaxvision.errors import ConfigError
 from jaxvision.outputs import output_folder
 from jaxvision.train.checkpoint import restore_best
@@ -61,7 +62,9 @@ def rerun(
     if data_path is not None:
         run = replace(run, data=replace(run.data, path=data_path))
     first = _Outcome.read(before)  # before the training: what is damaged cannot be compared
-    folder = output_folder(None if to is None else os.fspath(to), f"{Path(run_dir).resolve()}-rerun")
+    if to is None and in_bucket(run_dir):
+        raise ConfigError(f"to: say where to repeat a run that is in a bucket. Received: None, of {os.fspath(run_dir)}")
+    folder = to if to is not None else output_folder(None, f"{Path(run_dir).resolve()}-rerun")
     second = _Outcome.read(fit(run, run_dir=folder, progress=progress))
     changed = changes(first.environment, second.environment)
     if first.environment["data_fingerprint"] != second.environment["data_fingerprint"]:

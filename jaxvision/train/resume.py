@@ -10,12 +10,15 @@ from rich.console import Console
 from jaxvision.config import Run
 from jaxvision.errors import RunFolderError
 from jaxvision.outputs import write_whole
+from jaxvision.processes import on_writer
 from jaxvision.serialize import fields
 from jaxvision.train.deciding import FREE, differing_fields
 from jaxvision.train.folder import environment, read_config, read_environment, write_environment
 from jaxvision.train.training_state import ASIDE, Place, StoredState, TrainingStates
 
-COMPARED = ("python", "packages", "backend", "devices", "cpu", "xla_flags", "jax", "git", "source", "modules")
+COMPARED = (
+    "python", "packages", "backend", "devices", "cpu", "xla_flags", "jax", "git", "source", "modules", "together",
+)  # fmt: skip
 """What of environment.json decides the numbers of a run beside its description."""
 
 
@@ -38,18 +41,23 @@ def default_folder(run: Run) -> epath.Path:
     return epath.Path("runs") / run.name
 
 
-def take_up(folder: epath.Path, run: Run, fingerprint: str) -> StoredState | None:
+def take_up(folder: epath.Path, run: Run, fingerprint: str, *, together: int = 1) -> StoredState | None:
     """The training state to go on from, the newest that is whole, with the files of the run as they were at it; None
     where nothing was saved yet: the run starts over. Says on the terminal what has changed since.
 
     Raises: RunFolderError: the data has changed, or the folder was.
     """
+    stored = on_writer(lambda: _take_up(folder, run, fingerprint, together))
+    return None if stored is None else StoredState.from_json(stored)
+
+
+def _take_up(folder: epath.Path, run: Run, fingerprint: str, together: int) -> str | None:
     console = Console(highlight=False, soft_wrap=True, stderr=True)
     if not (folder / "environment.json").exists():
-        write_environment(folder, run, fingerprint=fingerprint)
-    before, now = read_environment(folder), environment(run, fingerprint=fingerprint)
+        write_environment(folder, run, fingerprint=fingerprint, together=together)
+    before, now = read_environment(folder), environment(run, fingerprint=fingerprint, together=together)
     require_same_data(before, fingerprint, folder)
-    with TrainingStates(folder) as states:
+    with TrainingStates(folder, alone=True) as states:
         stored, damaged = states.newest()
     for line in damaged:
         console.print(f"warning: {line}", markup=False)
@@ -67,7 +75,7 @@ def take_up(folder: epath.Path, run: Run, fingerprint: str) -> StoredState | Non
         cut_records(folder, stored.place)
         cut_last_line(folder / "timing.jsonl")
         console.print(f"{folder}: goes on after step {stored.place.step}", markup=False)
-    return stored
+    return None if stored is None else stored.to_json()
 
 
 def require_same_run(folder: epath.Path, run: Run) -> None:

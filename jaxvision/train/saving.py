@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 from etils import epath
 
+from jaxvision.bucket import in_bucket, said
 from jaxvision.errors import RunFolderError
 from jaxvision.quiet import quiet
 
@@ -42,6 +43,8 @@ def saving(folder: epath.Path, arrays: Iterable[jax.Array]) -> Iterator[None]:
         except OSError as error:
             raise _unwritable(folder, error.strerror or str(error)) from error
         except ValueError as error:  # of the C++ library that writes the arrays
+            if in_bucket(folder):
+                raise _unwritable(folder, str(error).splitlines()[0]) from error
             if "os_error_code" not in str(error):
                 raise
             code = re.search(r"os_error_code='(\d+)'", str(error))
@@ -59,6 +62,10 @@ def writing_run(folder: epath.Path) -> Iterator[None]:
         if error.errno not in (*UNWRITABLE, None) or not _is_in(folder, error.filename):
             raise
         raise _unwritable(epath.Path(error.filename or folder), error.strerror or str(error)) from error
+    except Exception as error:
+        if not in_bucket(folder) or (reason := said(error)) is None:
+            raise
+        raise _unwritable(folder, reason) from error
 
 
 def _unwritable(folder: epath.Path, received: str) -> RunFolderError:
@@ -70,14 +77,14 @@ def _unwritable(folder: epath.Path, received: str) -> RunFolderError:
 
 def _is_in(folder: epath.Path, file: object) -> bool:
     """Whether a file, if it is known, is one of the folder's."""
-    if file is None or "://" in str(folder):
+    if file is None or in_bucket(folder):
         return True
     return Path(str(file)).resolve().is_relative_to(Path(os.fspath(folder)).resolve())
 
 
 def _free(folder: epath.Path) -> int | None:
     """Bytes free where a folder is; None where that cannot be told, as in buckets."""
-    if "://" in str(folder):
+    if in_bucket(folder):
         return None
     try:
         return shutil.disk_usage(folder).free

@@ -14,7 +14,8 @@ from jaxvision.train.task import Task
 class TrainState(NamedTuple):
     """step: int32, steps taken in the run. params: what the phase trains. rest: all other variables of the model
     (frozen parameters, BatchNorm statistics, a model's own random state). optimizer: optax state of the phase.
-    ema: moving average of params, or None. totals: training metrics of the epoch so far.
+    ema: moving average of params, or None. totals: training metrics of the epoch so far. key: of the run's seed; a
+    step's randomness is a pure function of it and of the step.
     """
 
     step: jax.Array
@@ -23,6 +24,7 @@ class TrainState(NamedTuple):
     optimizer: optax.OptState
     ema: nnx.State | None
     totals: Totals
+    key: jax.Array
 
     @property
     def variables(self) -> nnx.State:
@@ -35,13 +37,15 @@ def init_state(
     optimizer: optax.GradientTransformation,
     task: Task,
     *,
+    seed: int = 0,
     ema: bool = False,
     trained: Any = nnx.Param,
     step: jax.Array | int = 0,
 ) -> tuple[nnx.GraphDef, TrainState]:
     """The model's graph (static) and the state before the first step of a phase.
 
-    trained: NNX filter of the variables that the phase trains. `model` itself is not changed by training.
+    seed: the run's. trained: NNX filter of the variables that the phase trains. `model` itself is not changed by
+    training.
     """
     graph, params, rest = nnx.split(model, trained, ...)  # type: ignore[misc]
     state = TrainState(
@@ -51,6 +55,7 @@ def init_state(
         optimizer=optimizer.init(params),
         ema=params if ema else None,
         totals=task.zero(),
+        key=jax.random.key(seed),
     )
     # The step donates its input: without copies it would free the arrays of the caller's model, or one array twice.
     return graph, jax.tree.map(jnp.copy, state)

@@ -83,27 +83,37 @@ def make_train_step(
 ) -> TrainStep:
     """`state, loss = train_step(state, batch)`; the state passed in is donated, so use the one returned.
 
-    Each step's randomness is a pure function of the run's seed and the step number: nothing random is stored.
+    The seed is the state's, so that runs that differ in it alone have one program.
     """
     gradients = make_gradients(graph, task, run, forward)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
-        augment_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(run.seed), state.step))
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         batch = augment_batch(augment_key, batch, run.augment, num_classes=num_classes)
         (loss, (rest, totals)), grads = gradients(state, batch, dropout_key)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = None if run.ema_decay is None else _moving_average(state.ema, params, run.ema_decay)
-        return TrainState(state.step + 1, params, rest, optimizer_state, ema, totals), loss
+        return TrainState(state.step + 1, params, rest, optimizer_state, ema, totals, state.key), loss
 
     return jax.jit(train_step, donate_argnums=0)
 
 
-def make_train_stretch(train_step: TrainStep, *, deterministic: bool = False) -> TrainStretch:
+def make_train_stretch(
+    train_step: TrainStep, *, deterministic: bool = False, shardings: tuple[Any, Any] | None = None
+) -> TrainStretch:
     """`state, losses = train_stretch(state, stretch)`: the steps of a stretch in one program, losses float32 (k,).
 
-    The batch is gathered inside, so that a device with the examples in its memory only waits for row numbers. The
-    state passed in is donated.
+    The state passed in is donated. shardings: of what comes out; None: as the compiler likes.
+    """
+    options = compiler_options(deterministic)
+    return jax.jit(steps_of(train_step), donate_argnums=0, out_shardings=shardings, compiler_options=options)
+
+
+def steps_of(train_step: TrainStep) -> TrainStretch:
+    """The function that `make_train_stretch` compiles.
+
+    The batch is gathered inside, so that a device with the examples in its memory only waits for row numbers.
     """
 
     def train_stretch(state: TrainState, stretch: Stretch) -> tuple[TrainState, jax.Array]:
@@ -121,7 +131,7 @@ def make_train_stretch(train_step: TrainStep, *, deterministic: bool = False) ->
         state, loss = train_rows(state, jnp.asarray(stretch.rows)[0])
         return state, loss[None]
 
-    return jax.jit(train_stretch, donate_argnums=0, compiler_options=compiler_options(deterministic))
+    return train_stretch
 
 
 def compiler_options(deterministic: bool) -> dict[str, bool]:
@@ -138,11 +148,17 @@ def make_eval_step(
     variables: all of the model's.
     """
 
+    return jax.jit(batch_added(graph, task, forward), compiler_options=compiler_options(deterministic))
+
+
+def batch_added(graph: nnx.GraphDef, task: Task, forward: Forward) -> EvalStep:
+    """The function that `make_eval_step` compiles."""
+
     def eval_step(variables: nnx.State, totals: Totals, batch: Batch) -> Totals:
         logits = forward(nnx.merge(graph, variables), batch.inputs, False, None)
         return task.add(totals, logits, batch, task.loss(logits, batch.target))
 
-    return jax.jit(eval_step, compiler_options=compiler_options(deterministic))
+    return eval_step
 
 
 def _split(batch: Batch, pieces: int) -> Batch:

@@ -1,6 +1,7 @@
 """What it takes to go on with a run as if it had never stopped, on disk."""
 
 import dataclasses
+import json
 import os
 from typing import Any, NamedTuple, Self
 
@@ -8,8 +9,11 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint.options import MultiprocessingOptions
 
+from jaxvision.bucket import absolute
 from jaxvision.errors import RunFolderError
+from jaxvision.processes import is_writer, on_writer, process_index
 from jaxvision.train.checkpoint import STATES, Saved
 from jaxvision.train.manifest import faults, write_manifest
 from jaxvision.train.saving import saving
@@ -47,6 +51,27 @@ class StoredState(NamedTuple):
     number: int
     place: Place
 
+    def to_json(self) -> str:
+        """For `from_json`, in another process."""
+        return json.dumps([self.number, place_document(self.place)])
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The state that `to_json` told of."""
+        number, document = json.loads(text)
+        return cls(number, place_of(document))
+
+
+def place_document(place: Place) -> dict[str, Any]:
+    """A place as JSON has it."""
+    return dataclasses.asdict(place) | {"checkpoints": [saved._asdict() for saved in place.checkpoints]}
+
+
+def place_of(document: dict[str, Any]) -> Place:
+    """The place of a document."""
+    checkpoints = tuple(Saved(**saved) for saved in document["checkpoints"])
+    return Place(**{**document, "best": tuple(document["best"]), "checkpoints": checkpoints})
+
 
 class TrainingStates:
     """Keeps the newest training states of a run in RUN/training, each checked by a manifest when it is read.
@@ -54,10 +79,20 @@ class TrainingStates:
     Raises: RunFolderError: a state cannot be written (disk full); those written before stay.
     """
 
-    def __init__(self, run_dir: str | os.PathLike[str]):
-        self._folder = epath.Path(os.fspath(run_dir)).resolve() / "training"
+    def __init__(self, run_dir: str | os.PathLike[str], *, alone: bool = False):
+        """alone: of several processes only this one is here, to read or set aside."""
+        self._folder = absolute(run_dir) / "training"
+        if alone:
+            self._folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=STATES, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            max_to_keep=STATES,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=True,
+            create=not alone,
+            multiprocessing_options=MultiprocessingOptions(
+                active_processes={process_index()} if alone else None,
+                barrier_sync_key_prefix="alone" if alone else None,
+            ),
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
@@ -65,7 +100,7 @@ class TrainingStates:
         """Writes a state, whole, before an older one goes."""
         names, leaves = _named_leaves(state)
         document = {
-            "place": dataclasses.asdict(place) | {"checkpoints": [saved._asdict() for saved in place.checkpoints]},
+            "place": place_document(place),
             "leaves": [[name, str(leaf.dtype), list(leaf.shape)] for name, leaf in zip(names, leaves, strict=True)],
         }
         number = 1 + max(self._manager.all_steps(), default=0)
@@ -73,11 +108,12 @@ class TrainingStates:
         with saving(self._folder, leaves):
             self._manager.save(number, args=ocp.args.Composite(state=arrays, place=ocp.args.JsonSave(document)))
             self._manager.wait_until_finished()
-            write_manifest(self._folder / str(number))
+            if is_writer():
+                write_manifest(self._folder / str(number))
 
     def remove(self) -> None:
         """All of them: of a run that is done there is nothing to resume."""
-        self._folder.rmtree()
+        on_writer(self._folder.rmtree)
 
     def newest(self) -> tuple[StoredState | None, list[str]]:
         """The newest state that is as it was written, or None; and what is wrong with newer ones, which are set aside
@@ -106,7 +142,7 @@ class TrainingStates:
                 f"{self._folder}/{number}: of another model, optimizer or version of the code:"
                 f" {len(theirs)} arrays, here {len(ours)}. {'; '.join(different[:3])}"
             )
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         template = {
             f"{index:05d}": jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
             for index, leaf in enumerate(leaves)
@@ -118,9 +154,7 @@ class TrainingStates:
         return jax.tree.unflatten(structure, list(map(_as_key, values, jax.tree.leaves(like))))
 
     def _place(self, number: int) -> Place:
-        values = self._document(number)["place"]
-        checkpoints = tuple(Saved(**saved) for saved in values.pop("checkpoints"))
-        return Place(**{**values, "best": tuple(values["best"]), "checkpoints": checkpoints})
+        return place_of(self._document(number)["place"])
 
     def _document(self, number: int) -> dict[str, Any]:
         return self._manager.restore(number, args=ocp.args.Composite(place=ocp.args.JsonRestore())).place

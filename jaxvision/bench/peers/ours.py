@@ -13,13 +13,14 @@ from jaxvision.bench.cases import fresh_model
 from jaxvision.bench.peers.serve import Work, serve
 from jaxvision.config import Run
 from jaxvision.data import ArrayPart, Feed, open_feed
+from jaxvision.nn import onednn_library, onednn_trial
 from jaxvision.serialize import check
+from jaxvision.train.dispatch import step_flops, steps_per_dispatch, stretch_lengths
 from jaxvision.train.features import CompiledBase
 from jaxvision.train.freeze import select
-from jaxvision.train.log import REFRESH_SECONDS
-from jaxvision.train.loop import step_flops, steps_per_dispatch, stretch_lengths
 from jaxvision.train.memory import keep_memory
 from jaxvision.train.optimizer import make_optimizer
+from jaxvision.train.pace import REFRESH_SECONDS
 from jaxvision.train.state import init_state
 from jaxvision.train.step import from_pictures, make_train_step, make_train_stretch
 from jaxvision.train.task import make_task
@@ -41,6 +42,8 @@ class Ours:
         self.part = ArrayPart(inputs, target)
         self.device = jax.devices()[0].device_kind
         self.versions = {"jax": jax.__version__}
+        if self.device == "cpu" and onednn_trial.available("package", work.precision):
+            self.versions[onednn_library.PACKAGE] = str(onednn_library.version())
 
 
 class Training(Ours):

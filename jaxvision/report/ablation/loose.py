@@ -2,13 +2,13 @@
 
 import itertools
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 from etils import epath
 
+from jaxvision.bucket import real_place
 from jaxvision.config import Run
 from jaxvision.errors import RunFolderError
 from jaxvision.report.ablation.differences import described
@@ -29,7 +29,7 @@ def loose_sweep(paths: Sequence[epath.Path]) -> Sweep:
     """
     folders: dict[str, epath.Path] = {}  # by where they are in truth
     for path in paths:
-        found = {os.path.realpath(folder): folder for folder in run_folders(path)}
+        found = {real_place(folder): folder for folder in run_folders(path)}
         if not found:
             raise RunFolderError(
                 "report: no run folder (with config.json) and no sweep's (with ablation.json) in what was given. "
@@ -52,7 +52,7 @@ def run_folders(path: epath.Path) -> Iterator[epath.Path]:
     seen: set[str] = set()
 
     def below(folder: epath.Path) -> Iterator[epath.Path]:
-        if (real := os.path.realpath(folder)) in seen:
+        if (real := real_place(folder)) in seen:
             return
         seen.add(real)
         if (folder / "config.json").exists():

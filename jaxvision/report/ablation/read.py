@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from etils import epath
 
+from jaxvision.bucket import real_place
 from jaxvision.errors import RunFolderError
 from jaxvision.report.ablation.loose import loose_sweep
 from jaxvision.report.ablation.sweep import Arm, Sweep
@@ -22,7 +23,7 @@ def read_sweep(folders: Sequence[str | os.PathLike[str]]) -> Sweep:
     """
     by_place: dict[str, epath.Path] = {}
     for folder in folders:
-        by_place.setdefault(os.path.realpath(folder), epath.Path(folder))
+        by_place.setdefault(real_place(folder), epath.Path(folder))
     paths = list(by_place.values())
     for path in paths:
         if not path.exists():
