@@ -42,7 +42,8 @@ if [[ $RUN_DIR != gs://* ]]; then
 fi
 
 # jax.distributed gives each process under SLURM one GPU: as many tasks as GPUs, all of which each of them sees. Of an
-# ablation each node is one task, Ray's, and whole: Ray would count cores and GPUs of other people's jobs as its own.
+# ablation each node is one task, Ray's, and whole: Ray would count cores and GPUs of other people's jobs as its own, and
+# ends every Ray process of ours on the node when it is done.
 options=(--job-name "${RUN_DIR##*/}" --output "$log" --nodes "$NODES" --time "${TIME:-12:00:00}")
 if [ "$VERB" = train ]; then options+=(--ntasks-per-node "${GPUS_PER_NODE:-1}"); else options+=(--ntasks-per-node 1 --exclusive); fi
 [ -z "$GPUS_PER_NODE" ] || options+=(--gpus-per-node "$GPUS_PER_NODE")

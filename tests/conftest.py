@@ -1,5 +1,6 @@
 """Settings of the whole test run: no silent promotion of types or ranks."""
 
+import fcntl
 import os
 import pathlib
 from collections.abc import Iterator
@@ -40,6 +41,14 @@ def kept_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture
+def only_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests that start Ray take turns: at its end `ray symmetric-run` stops every Ray process of the machine."""
+    with (tmp_path_factory.getbasetemp().parent / "ray.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

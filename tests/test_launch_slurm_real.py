@@ -83,6 +83,7 @@ def test_what_is_refused_is_not_tried_again(slurm: dict[str, str], tmp_path: Pat
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra sweep (Ray)")
+@pytest.mark.usefixtures("only_ray")
 def test_a_sweep_by_ray(slurm: dict[str, str], tmp_path: Path):
     flags = ["--seeds", "1", "--epochs", "1", "--arms", "all", "no-dropout", *FLAGS]
     job = submit(slurm, "ablate", "digits-parts", "--run-dir", str(tmp_path / "parts"), "--", *flags)

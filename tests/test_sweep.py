@@ -464,6 +464,7 @@ def places(names: dict[str, str]) -> dict[str, list[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("only_ray")
 def test_ray_places_trials_by_resources_retries_and_heeds_signals(stubs, monkeypatch, capsys):
     """On a cluster of three machines, as Ray fakes it: of 1 core, of 2, and of 1 with a GPU and TPU chips."""
     pytest.importorskip("ray")
