@@ -43,6 +43,25 @@ def kept_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     compilation_cache.reset_cache()
 
 
+@pytest.fixture(params=["oneDNN", "without"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Both ways in which a CPU may compute. Compiled programs of one must not serve the other."""
+    if request.param == "without":
+        monkeypatch.setattr(onednn_trial, "available", lambda library, dtype: False)
+    elif not onednn_trial.available("jaxlib", "float32"):
+        pytest.skip("this jaxlib or processor has no oneDNN")
+    jax.clear_caches()
+    yield request.param
+    jax.clear_caches()
+
+
+@pytest.fixture
+def package() -> None:
+    """For what only the extra onednn does."""
+    if not onednn_trial.available("package", "float32"):
+        pytest.skip("the extra onednn is not installed, or cannot be used here")
+
+
 @pytest.fixture
 def only_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests that start Ray take turns: at its end `ray symmetric-run` stops every Ray process of the machine."""

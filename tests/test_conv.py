@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jaxvision.nn import conv2d, conv_cpu, conv_transpose2d, onednn_gradients, onednn_trial, python_ffi
-from jaxvision.nn.window import Window, compiler_weight_gradient
+from jaxvision.nn.window import Window, compiler_input_gradient, compiler_weight_gradient
 
 
 def normal(seed, *shape, dtype=jnp.float32):
@@ -27,18 +27,6 @@ def close(ours, theirs, rtol=1e-5):
     ours, theirs = np.asarray(ours, np.float32), np.asarray(theirs, np.float32)
     assert np.isfinite(ours).all()
     assert np.linalg.norm(ours - theirs) <= rtol * np.linalg.norm(theirs) + 1e-6
-
-
-@pytest.fixture(params=["oneDNN", "without"])
-def library(request, monkeypatch):
-    """Both ways in which a CPU may compute. Compiled programs of one must not serve the other."""
-    if request.param == "without":
-        monkeypatch.setattr(onednn_trial, "available", lambda library, dtype: False)
-    elif not onednn_trial.available("jaxlib", "float32"):
-        pytest.skip("this jaxlib or processor has no oneDNN")
-    jax.clear_caches()
-    yield request.param
-    jax.clear_caches()
 
 
 @st.composite
@@ -81,43 +69,74 @@ def test_conv_equals_lax_in_value_and_derivatives(library):
     check()
 
 
-@pytest.mark.parametrize("name", ["onednn", "onednn rows"])
-def test_weight_gradients_equal_the_compilers(name):
-    if not onednn_trial.available("package" if name == "onednn" else "jaxlib", "float32"):
-        pytest.skip("the extra onednn is not installed, or oneDNN cannot be used here")
-    candidate, checked = conv_cpu.WEIGHT_GRADIENT[name], 0
+GRADIENTS = {
+    "weight": (conv_cpu.WEIGHT_GRADIENT, compiler_weight_gradient),
+    "input": (conv_cpu.INPUT_GRADIENT, compiler_input_gradient),
+}
 
-    @settings(max_examples=8, deadline=None, derandomize=True)
+
+@pytest.mark.parametrize(
+    ("gradient", "name", "library"),
+    [
+        ("weight", "onednn", "package"),
+        ("weight", "onednn rows", "jaxlib"),
+        ("input", "onednn strided", "package"),
+        ("input", "onednn", "jaxlib"),
+    ],
+)
+def test_gradients_by_onednn_equal_the_compilers(gradient, name, library):
+    if not onednn_trial.available(library, "float32"):
+        pytest.skip("the extra onednn is not installed, or oneDNN cannot be used here")
+    table, compiler = GRADIENTS[gradient]
+    candidate, checked = table[name], set()
+
+    @settings(max_examples=10, deadline=None, derandomize=True)
     @given(convolutions(), st.sampled_from(["float32", "bfloat16"]))
     def check(case, dtype):
-        nonlocal checked
         _, height, width, channels = case["shape"]
         *kernel, _, features = case["kernel"]
         padding = case["padding"] if not isinstance(case["padding"], str) else ((1, 0), (0, 1))
         window = Window((height, width), tuple(kernel), case["strides"], padding, case["dilation"], case["groups"])
         assume(min(map(min, padding)) >= 0 and min(window.out_size) > 0)
         assume(candidate.can(window, jnp.dtype(dtype), channels))
-        x, cotangent = normal(0, *case["shape"]), normal(1, 2, *window.out_size, features)
-        found = jax.jit(lambda *both: candidate.compute(*both, window))(x.astype(dtype), cotangent.astype(dtype))
+        shape = case["shape"] if gradient == "weight" else (2, *window.out_size, features)
+        other = (2, *window.out_size, features) if gradient == "weight" else case["kernel"]
+        operands = normal(0, *shape).astype(dtype), normal(1, *other).astype(dtype)
+        found = jax.jit(lambda *both: candidate.compute(*both, window))(*operands)
         assert found.dtype == dtype
-        close(
-            found.astype(jnp.float32),
-            compiler_weight_gradient(x, cotangent, window),
-            {4: 1e-5, 2: 2e-2}[found.itemsize],
-        )
-        checked += 1
+        expected = compiler(*(each.astype(jnp.float32) for each in operands), window)
+        close(found.astype(jnp.float32), expected, {4: 1e-5, 2: 2e-2}[found.itemsize])
+        checked.add((channels, features))
 
     check()
-    assert checked > 2
+    assert len(checked) > 2
 
 
-def test_a_step_takes_the_weight_gradient_of_the_package():
-    if not onednn_trial.available("package", "float32"):
-        pytest.skip("the extra onednn is not installed, or cannot be used here")
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 1)])
+@pytest.mark.usefixtures("package")
+def test_gradients_of_many_channels(strides):
+    """So many that oneDNN may bring them into an order of its own first."""
+    window = Window((11, 14), (3, 2), strides, ((1, 0), (0, 2)), (1, 1), 1)
+    x, kernel = normal(0, 3, 11, 14, 64), normal(1, 3, 2, 64, 70)
+    cotangent = normal(2, 3, *window.out_size, 70)
+    found = jax.jit(
+        lambda: (
+            onednn_gradients.weight_gradient(x, cotangent, window),
+            onednn_gradients.input_gradient(cotangent, kernel, window),
+        )
+    )()
+    close(found[0], compiler_weight_gradient(x, cotangent, window))
+    close(found[1], compiler_input_gradient(cotangent, kernel, window))
+
+
+@pytest.mark.usefixtures("package")
+def test_a_step_takes_the_gradients_of_the_package():
     jax.clear_caches()
-    x, kernel = normal(0, 8, 32, 32, 3), normal(1, 3, 3, 3, 5)
-    lowered = jax.jit(jax.grad(lambda kernel: jnp.sum(conv2d(x, kernel) ** 2))).lower(kernel)
-    assert "jaxvision_onednn_weight_gradient" in lowered.as_text()
+    x, kernel = normal(0, 8, 65, 65, 3), normal(1, 3, 3, 3, 5)
+    gradients = jax.grad(lambda x, kernel: jnp.sum(conv2d(x, kernel, strides=(2, 2)) ** 2), (0, 1))
+    lowered = jax.jit(gradients).lower(x, kernel).as_text()
+    assert "jaxvision_onednn_weight_gradient" in lowered
+    assert "jaxvision_onednn_input_gradient" in lowered
 
 
 IN_FLIGHT = """
@@ -142,15 +161,13 @@ sys.exit(3)
 
 
 @pytest.mark.parametrize("result", ["kept", "gone"])
+@pytest.mark.usefixtures("package")
 def test_a_process_ends_that_has_a_program_under_way(result):
-    if not onednn_trial.available("package", "float32"):
-        pytest.skip("the extra onednn is not installed, or cannot be used here")
     assert subprocess.run([sys.executable, "-c", IN_FLIGHT, result], timeout=60).returncode == 3
 
 
+@pytest.mark.usefixtures("package")
 def test_operations_are_done_in_other_threads_than_they_were_made_in():
-    if not onednn_trial.available("package", "float32"):
-        pytest.skip("the extra onednn is not installed, or cannot be used here")
     # Pads as wide as the kernel: oneDNN computes by products here, in memory that it would keep for each thread.
     window = Window((32, 32), (3, 3), (1, 1), ((3, 3), (3, 3)), (1, 1), 1)
     x, cotangent = normal(0, 8, 32, 32, 64), normal(1, 8, 36, 36, 64)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvision.nn import average_pool, max_pool, onednn_trial
+from jaxvision.nn import average_pool, max_pool
 
 
 def normal(seed: int, *shape: int) -> jax.Array:
@@ -14,18 +14,6 @@ def normal(seed: int, *shape: int) -> jax.Array:
 
 def _reduce_window_max(x, window, strides, padding):
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, *window, 1), (1, *strides, 1), padding)
-
-
-@pytest.fixture(params=["oneDNN", "without"])
-def library(request, monkeypatch):
-    """Both ways in which a CPU may compute gradients. Compiled programs of one must not serve the other."""
-    if request.param == "without":
-        monkeypatch.setattr(onednn_trial, "available", lambda library, dtype: False)
-    elif not onednn_trial.available("package", "float32"):
-        pytest.skip("the extra onednn is not installed, or cannot be used here")
-    jax.clear_caches()
-    yield request.param
-    jax.clear_caches()
 
 
 @pytest.mark.parametrize(
@@ -85,9 +73,8 @@ def test_overlapping_windows_in_bfloat16(library):
     np.testing.assert_array_equal(gradient.astype(jnp.float32), expected)
 
 
+@pytest.mark.usefixtures("package")
 def test_a_program_takes_the_gradient_of_the_package():
-    if not onednn_trial.available("package", "float32"):
-        pytest.skip("the extra onednn is not installed, or cannot be used here")
     jax.clear_caches()
     gradient = jax.jit(jax.grad(lambda x: jnp.sum(max_pool(x, (3, 3), strides=(2, 2)))))
     assert "jaxvision_onednn_max_pool_gradient" in gradient.lower(normal(0, 8, 33, 33, 8)).as_text()

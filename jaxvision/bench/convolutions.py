@@ -86,16 +86,12 @@ def time_shape(shape: Shape, precision: Precision, repeats: int) -> list[Timing]
         functions = {name: jax.jit(partial(candidates[name].compute, window=window)) for name in can}
         return Timing(what, _fastest(functions, operands, repeats), picked if cpu else "compiler")
 
+    picks = (conv_cpu.pick_input_gradient, conv_cpu.pick_weight_gradient)
+    of_input, of_weights = (pick(*known, cotangent.size) for pick in picks)
     return [
         timing("forward", conv_cpu.FORWARD, conv_cpu.pick_forward(*known), x, kernel),
-        timing("input gradient", conv_cpu.INPUT_GRADIENT, conv_cpu.pick_input_gradient(*known), cotangent, kernel),
-        timing(
-            "weight gradient",
-            conv_cpu.WEIGHT_GRADIENT,
-            conv_cpu.pick_weight_gradient(*known, cotangent.size),
-            x,
-            cotangent,
-        ),
+        timing("input gradient", conv_cpu.INPUT_GRADIENT, of_input, cotangent, kernel),
+        timing("weight gradient", conv_cpu.WEIGHT_GRADIENT, of_weights, x, cotangent),
     ]
 
 

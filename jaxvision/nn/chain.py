@@ -72,29 +72,21 @@ class Chain(TrainingAware):
         return {level: found[level] for level in levels}
 
     def _stretches(self, x: jax.Array, ends: Sequence[str], train: bool) -> list[list[str]]:
-        """The names of layers that run together: each by itself or with the pooling after it, or those of a block that
-        is rematerialized. Each of `ends` is the last of a stretch."""
-        if not (train and self.rematerialized):
-            return self._singles_and_pairs(ends)
+        """The names of layers that run together: up to each of `ends` and the last, in blocks where those are
+        rematerialized."""
         stretches: list[list[str]] = [[]]
         for name, layer in zip(self.names, self, strict=True):
-            before, x = x, jax.eval_shape(lambda x, layer=layer: apply(layer, x, False, None), x)
-            if stretches[-1] and _holds_layers(layer):
+            is_first = is_last = False
+            if train and self.rematerialized:
+                before, x = x, jax.eval_shape(lambda x, layer=layer: apply(layer, x, False, None), x)
+                is_first = _holds_layers(layer)
+                is_last = _holds_blocks(layer) or _is_resized(before.shape, x.shape)
+            if is_first and stretches[-1]:
                 stretches.append([])
             stretches[-1].append(name)
-            if name in ends or _holds_blocks(layer) or _is_resized(before.shape, x.shape):
+            if is_last or name in ends:
                 stretches.append([])
         return [names for names in stretches if names]
-
-    def _singles_and_pairs(self, ends: Sequence[str]) -> list[list[str]]:
-        stretches: list[list[str]] = []
-        for name, layer in zip(self.names, self, strict=True):
-            before = stretches[-1] if stretches else []
-            if len(before) == 1 and before[0] not in ends and finishes_after(layer, getattr(self, before[0])):
-                before.append(name)
-            else:
-                stretches.append([name])
-        return stretches
 
     def _run(self, names: list[str], x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
         def run(layers: list[nnx.Module], x: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:

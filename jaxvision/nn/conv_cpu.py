@@ -34,15 +34,16 @@ def forward(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     return FORWARD[pick_forward(window, x.dtype, x.shape[3])].compute(x, kernel, window)
 
 
-def input_gradient(cotangent: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """(B, H', W', D), (kh, kw, C / groups, D) -> (B, H, W, C)."""
-    channels = kernel.shape[2] * window.groups
-    return INPUT_GRADIENT[pick_input_gradient(window, kernel.dtype, channels)].compute(cotangent, kernel, window)
+def input_gradient(cotangent: jax.Array, kernel: jax.Array, window: Window, *, is_alone: bool = False) -> jax.Array:
+    """(B, H', W', D), (kh, kw, C / groups, D) -> (B, H, W, C). is_alone: as a program of its own."""
+    numbers = 0 if is_alone else cotangent.size
+    name = pick_input_gradient(window, kernel.dtype, kernel.shape[2] * window.groups, numbers)
+    return INPUT_GRADIENT[name].compute(cotangent, kernel, window)
 
 
-def weight_gradient(x: jax.Array, cotangent: jax.Array, window: Window) -> jax.Array:
-    """(B, H, W, C), (B, H', W', D) -> (kh, kw, C / groups, D)."""
-    name = pick_weight_gradient(window, x.dtype, x.shape[3], cotangent.size)
+def weight_gradient(x: jax.Array, cotangent: jax.Array, window: Window, *, is_alone: bool = False) -> jax.Array:
+    """(B, H, W, C), (B, H', W', D) -> (kh, kw, C / groups, D). is_alone: as a program of its own."""
+    name = pick_weight_gradient(window, x.dtype, x.shape[3], 0 if is_alone else cotangent.size)
     return WEIGHT_GRADIENT[name].compute(x, cotangent, window)
 
 
@@ -57,9 +58,15 @@ def pick_forward(window: Window, dtype: jnp.dtype, channels: int) -> str:
     return "padded" if window.strides == (1, 1) and not window.is_padded else "compiler"
 
 
-def pick_input_gradient(window: Window, dtype: jnp.dtype, channels: int) -> str:
-    """The fastest of INPUT_GRADIENT for this shape."""
-    return "onednn" if INPUT_GRADIENT["onednn"].can(window, dtype, channels) else "compiler"
+def pick_input_gradient(window: Window, dtype: jnp.dtype, channels: int, numbers: int) -> str:
+    """The fastest of INPUT_GRADIENT for this shape and so many numbers in the cotangent."""
+    # Without strides or of one tap it is one convolution, which jaxlib's own oneDNN does as fast.
+    is_many = (1, 1) not in (window.strides, window.kernel)
+    best = ("onednn strided",) if is_many and numbers >= onednn_gradients.LEAST else ()
+    for name in (*best, "onednn"):
+        if INPUT_GRADIENT[name].can(window, dtype, channels):
+            return name
+    return "compiler"
 
 
 def pick_weight_gradient(window: Window, dtype: jnp.dtype, channels: int, numbers: int) -> str:
@@ -223,6 +230,10 @@ def _onednn_can_turn_back(window: Window, dtype: jnp.dtype, channels: int) -> bo
     return onednn_trial.available("jaxlib", dtype.name) and (window.strides == (1, 1) or window.dilation == (1, 1))
 
 
+def _package_can(window: Window, dtype: jnp.dtype, channels: int) -> bool:
+    return onednn_trial.available("package", dtype.name)
+
+
 def _undivided(window: Window, dtype: jnp.dtype, channels: int) -> bool:
     return window.groups == 1
 
@@ -234,14 +245,12 @@ FORWARD = {
     "compiler": Candidate(compiler_conv),
 }
 INPUT_GRADIENT = {
+    "onednn strided": Candidate(onednn_gradients.input_gradient, _package_can),
     "onednn": Candidate(_onednn_input_gradient, _onednn_can_turn_back),
     "compiler": Candidate(compiler_input_gradient),
 }
 WEIGHT_GRADIENT = {
-    "onednn": Candidate(
-        onednn_gradients.weight_gradient,
-        lambda window, dtype, channels: onednn_trial.available("package", dtype.name),
-    ),
+    "onednn": Candidate(onednn_gradients.weight_gradient, _package_can),
     "onednn rows": Candidate(
         _onednn_row_weight_gradient,
         lambda window, dtype, channels: window.groups == 1 and onednn_trial.available("jaxlib", dtype.name),

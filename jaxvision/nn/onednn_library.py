@@ -5,6 +5,7 @@ version 3 (dnnl.h), called by `ctypes`. What is made stays until the process end
 each thread that is at work on it.
 """
 
+import contextlib
 import ctypes
 import functools
 import importlib.metadata
@@ -13,7 +14,7 @@ import math
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ctypes import byref, c_int, c_int64, c_size_t, c_void_p
 from typing import Any, NamedTuple
 
@@ -26,8 +27,8 @@ TYPES = {"float32": 3, "bfloat16": 2, "uint8": 6}
 """dnnl_data_type_t by the name of the dtype."""
 
 # Of dnnl_types.h.
-_CPU, _IN_ORDER, _BY_USER = 1, 1, 1
-_SCRATCHPAD, _QUERY_SCRATCHPAD = 80, 136
+_CPU, _IN_ORDER, _BY_USER, _ANY = 1, 1, 1, 1
+_SOURCE, _DESTINATION, _SCRATCHPAD, _QUERY_ARGUMENT = 1, 17, 80, 255
 _ALIGNMENT = 64
 
 
@@ -107,32 +108,95 @@ class _Argument(ctypes.Structure):
     _fields_ = [("number", c_int), ("memory", c_void_p)]
 
 
-class Primitive:
-    """A primitive described with `attributes()`, {number of the argument: memory}; call it, in any thread."""
+class Call:
+    """A primitive of this description (with `attributes()`) on arrays as they lie in memory, in any thread.
 
-    def __init__(self, description: c_void_p, arguments: Mapping[int, c_void_p]):
-        self._primitive = described("dnnl_primitive_create", description)
-        scratchpad = queried(description, _QUERY_SCRATCHPAD)
-        self._scratchpad = Buffer(byte_size(scratchpad))
-        arguments = {**arguments, _SCRATCHPAD: memory(scratchpad, self._scratchpad.address)}
-        self._arguments = (_Argument * len(arguments))(*(_Argument(*pair) for pair in arguments.items()))
+    What the primitive wants in another order is brought into that first, and its result back. Made of {number of the
+    argument: memory descriptor} in the order of the operands' addresses, and the same for the result.
+    """
+
+    def __init__(self, description: c_void_p, operands: Mapping[int, c_void_p], result: tuple[int, c_void_p]):
+        self._arrays: list[c_void_p] = []
+        self._primitives: list[tuple[c_void_p, Any]] = []
+        self._places: list[tuple[c_void_p, int]] = []
+        self._size, self._start = 0, 0
         self._stream = described("dnnl_stream_create", engine(), _IN_ORDER)
+        arguments = {}
+        for number, ours in operands.items():
+            wanted = queried(description, number)
+            arguments[number] = array = self._array(ours)
+            if not _equal(ours, wanted):
+                arguments[number] = self._in_scratch(wanted)
+                self._reorder(ours, wanted, {_SOURCE: array, _DESTINATION: arguments[number]})
+        number, ours = result
+        wanted = queried(description, number)
+        array = self._array(ours)
+        if _equal(ours, wanted):
+            self._append(description, {**arguments, number: array})
+        else:
+            between = self._in_scratch(wanted)
+            self._append(description, {**arguments, number: between})
+            self._reorder(wanted, ours, {_SOURCE: between, _DESTINATION: array})
 
-    def __call__(self) -> None:
+    def __call__(self, *addresses: int) -> None:
+        for array, address in zip(self._arrays, addresses, strict=True):
+            _place(array, address)
+        with _scratch(self._size) as start:
+            if start != self._start:
+                for each, offset in self._places:
+                    _place(each, start + offset)
+                self._start = start
+            for primitive, arguments in self._primitives:
+                self._execute(primitive, arguments)
+
+    def _array(self, description: c_void_p) -> c_void_p:
+        """Memory of an operand or the result."""
+        self._arrays.append(_memory(description))
+        return self._arrays[-1]
+
+    def _in_scratch(self, description: c_void_p) -> c_void_p:
+        """Memory that is ours for as long as the call takes."""
+        made = _memory(description)
+        self._places.append((made, self._size))
+        self._size += math.ceil(_byte_size(description) / _ALIGNMENT) * _ALIGNMENT
+        return made
+
+    def _reorder(self, source: c_void_p, target: c_void_p, arguments: Mapping[int, c_void_p]) -> None:
+        create = "dnnl_reorder_primitive_desc_create"
+        self._append(described(create, source, engine(), target, engine(), attributes()), arguments)
+
+    def _append(self, description: c_void_p, arguments: Mapping[int, c_void_p]) -> None:
+        """Makes a primitive the next of those to be executed."""
+        arguments = {**arguments, _SCRATCHPAD: self._in_scratch(queried(description, _SCRATCHPAD))}
+        pairs = (_Argument * len(arguments))(*(_Argument(*pair) for pair in arguments.items()))
+        self._primitives.append((described("dnnl_primitive_create", description), pairs))
+
+    def _execute(self, primitive: c_void_p, arguments: Any) -> None:
         # The one call that leaves Python's lock: each takes its time to get it back where other threads want it.
         library = _loaded().freely
         status = library.dnnl_primitive_execute(
-            self._primitive, self._stream, len(self._arguments), self._arguments
+            primitive, self._stream, len(arguments), arguments
         ) or library.dnnl_stream_wait(self._stream)
         _require("dnnl_primitive_execute", status)
 
 
-class Buffer:
-    """Memory of so many bytes, as oneDNN likes it to lie."""
+_idle: list[ctypes.Array] = []
 
-    def __init__(self, size: int):
-        self._bytes = ctypes.create_string_buffer(size + _ALIGNMENT)
-        self.address = math.ceil(ctypes.addressof(self._bytes) / _ALIGNMENT) * _ALIGNMENT
+
+@contextlib.contextmanager
+def _scratch(size: int) -> Iterator[int]:
+    """The address of so many bytes, which the next call gets again: calls take turns, so that there are few of these,
+    each as large as the largest call needs."""
+    try:
+        held = _idle.pop()
+    except IndexError:
+        held = ctypes.create_string_buffer(0)
+    if len(held) < size + _ALIGNMENT:
+        held = ctypes.create_string_buffer(size + _ALIGNMENT)
+    try:
+        yield math.ceil(ctypes.addressof(held) / _ALIGNMENT) * _ALIGNMENT
+    finally:
+        _idle.append(held)
 
 
 @functools.cache
@@ -169,11 +233,11 @@ def described(function: str, *arguments: Any) -> c_void_p:
     return made
 
 
-def queried(description: c_void_p, what: int) -> c_void_p:
-    """A memory descriptor that a primitive's description holds; `what` is of dnnl_query_t."""
+def queried(description: c_void_p, number: int) -> c_void_p:
+    """The memory descriptor of a primitive's argument of this number."""
     query = _loaded().briefly.dnnl_primitive_desc_query_md
     query.restype = c_void_p
-    return c_void_p(query(description, what, 0))
+    return c_void_p(query(description, _QUERY_ARGUMENT, number))
 
 
 def sizes(numbers: Sequence[int]) -> Any:
@@ -181,30 +245,45 @@ def sizes(numbers: Sequence[int]) -> Any:
     return (c_int64 * 12)(*numbers)
 
 
+def free(dtype: str, shape: Sequence[int]) -> c_void_p:
+    """Memory of this shape in the order that a primitive likes."""
+    return described("dnnl_memory_desc_create_with_tag", len(shape), sizes(shape), TYPES[dtype], _ANY)
+
+
 def strided(dtype: str, shape: Sequence[int], strides: Sequence[int]) -> c_void_p:
     """Memory of this shape, and how many numbers lie between neighbours along each axis."""
     return described("dnnl_memory_desc_create_with_strides", len(shape), sizes(shape), TYPES[dtype], sizes(strides))
 
 
-def pictures(dtype: str, size: Sequence[int]) -> c_void_p:
-    """(B, H, W, C) in memory, which oneDNN calls (B, C, H, W) with strides."""
+def as_onednn(size: Sequence[int]) -> tuple[int, int, int, int]:
+    """The shape (B, C, H, W) by which oneDNN knows pictures (B, H, W, C)."""
     batch, height, width, channels = size
-    strides = (height * width * channels, 1, width * channels, channels)
-    return strided(dtype, (batch, channels, height, width), strides)
+    return batch, channels, height, width
 
 
-def memory(description: c_void_p, address: int | None = None) -> c_void_p:
-    """Memory at this address, or at one that `place` gives later."""
-    return described("dnnl_memory_create", description, engine(), c_void_p(address))
+def pictures(dtype: str, size: Sequence[int]) -> c_void_p:
+    """(B, H, W, C) as it lies in memory."""
+    _, height, width, channels = size
+    return strided(dtype, as_onednn(size), (height * width * channels, 1, width * channels, channels))
 
 
-def place(at: c_void_p, address: int) -> None:
+def _memory(description: c_void_p) -> c_void_p:
+    """Memory at an address that `_place` gives later."""
+    return described("dnnl_memory_create", description, engine(), c_void_p(None))
+
+
+def _place(at: c_void_p, address: int) -> None:
     """Says where a memory begins."""
     check("dnnl_memory_set_data_handle", at, c_void_p(address))
 
 
-def byte_size(description: c_void_p) -> int:
+def _byte_size(description: c_void_p) -> int:
     """Of memory of this description."""
     size = _loaded().briefly.dnnl_memory_desc_get_size
     size.restype = c_size_t
     return int(size(description))
+
+
+def _equal(one: c_void_p, other: c_void_p) -> bool:
+    """Whether memory of both descriptions is the same in shape, type and order."""
+    return bool(_loaded().briefly.dnnl_memory_desc_equal(one, other))
