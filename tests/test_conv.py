@@ -1,10 +1,12 @@
 """Convolution against the compiler's own, on a CPU with oneDNN and without, in every mode of differentiation."""
 
+import ctypes
 import os
 import pathlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from jaxvision.nn import conv2d, conv_cpu, conv_transpose2d, onednn_gradients, onednn_trial, python_ffi
+from jaxvision.nn import (
+    conv2d,
+    conv_cpu,
+    conv_transpose2d,
+    onednn_gradients,
+    onednn_library,
+    onednn_trial,
+    python_ffi,
+)
 from jaxvision.nn.window import Window, compiler_input_gradient, compiler_weight_gradient
 
 
@@ -76,7 +86,7 @@ GRADIENTS = {
 
 
 @pytest.mark.parametrize(
-    ("gradient", "name", "library"),
+    ("gradient", "name", "carrier"),
     [
         ("weight", "onednn", "package"),
         ("weight", "onednn rows", "jaxlib"),
@@ -84,8 +94,8 @@ GRADIENTS = {
         ("input", "onednn", "jaxlib"),
     ],
 )
-def test_gradients_by_onednn_equal_the_compilers(gradient, name, library):
-    if not onednn_trial.available(library, "float32"):
+def test_gradients_by_onednn_equal_the_compilers(gradient, name, carrier):
+    if not onednn_trial.available(carrier, "float32"):
         pytest.skip("the extra onednn is not installed, or oneDNN cannot be used here")
     table, compiler = GRADIENTS[gradient]
     candidate, checked = table[name], set()
@@ -112,13 +122,15 @@ def test_gradients_by_onednn_equal_the_compilers(gradient, name, library):
     assert len(checked) > 2
 
 
-@pytest.mark.parametrize("strides", [(1, 1), (2, 2), (3, 1)])
+@pytest.mark.parametrize(("strides", "is_free"), [((1, 1), False), ((2, 2), True), ((3, 1), True)])
 @pytest.mark.usefixtures("package")
-def test_gradients_of_many_channels(strides):
-    """So many that oneDNN may bring them into an order of its own first."""
+def test_gradients_of_many_channels(strides, is_free, monkeypatch):
+    """So many that oneDNN brings pictures into an order of its own first, where there are strides."""
     window = Window((11, 14), (3, 2), strides, ((1, 0), (0, 2)), (1, 1), 1)
     x, kernel = normal(0, 3, 11, 14, 64), normal(1, 3, 2, 64, 70)
     cotangent = normal(2, 3, *window.out_size, 70)
+    free, asked = onednn_gradients.free, []
+    monkeypatch.setattr(onednn_gradients, "free", lambda *shape: (asked.append(tuple(shape[1])), free(*shape))[1])
     found = jax.jit(
         lambda: (
             onednn_gradients.weight_gradient(x, cotangent, window),
@@ -127,6 +139,59 @@ def test_gradients_of_many_channels(strides):
     )()
     close(found[0], compiler_weight_gradient(x, cotangent, window))
     close(found[1], compiler_input_gradient(cotangent, kernel, window))
+    assert ((3, 64, 11, 14) in asked) == is_free
+
+
+@pytest.mark.usefixtures("package")
+def test_calls_share_memory_that_others_have_written_to():
+    programs = []
+    for size in (12, 40):
+        window = Window((size, size), (3, 3), (2, 2), ((0, 1), (0, 1)), (1, 1), 1)
+        operands = normal(0, 3, size, size, 64), normal(1, 3, size // 2, size // 2, 70)
+        gradient = jax.jit(lambda *both, window=window: onednn_gradients.weight_gradient(*both, window))
+        programs.append(partial(gradient, *operands))
+        close(gradient(*operands), compiler_weight_gradient(*operands, window))
+    before = [np.asarray(program()) for program in programs]
+    assert onednn_library._idle
+    for memory in onednn_library._idle:
+        ctypes.memset(memory, 0xFF, len(memory))
+    with ThreadPoolExecutor(4) as pool:
+        after = [*pool.map(lambda turn: np.asarray(programs[turn % 2]()), range(12))]
+    for turn, found in enumerate(after):
+        np.testing.assert_array_equal(found, before[turn % 2])
+
+
+@pytest.mark.usefixtures("package")
+def test_strides_past_the_picture_in_bfloat16():
+    """oneDNN adds up memory there that it never wrote, so it is not asked; nor would it see what others wrote."""
+    window = Window((64, 1), (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), 1)
+    assert conv_cpu.pick_weight_gradient(window, jnp.dtype("bfloat16"), 32, 10**6) != "onednn"
+    assert conv_cpu.pick_weight_gradient(window, jnp.dtype("float32"), 32, 10**6) == "onednn"
+    x, cotangent = (
+        normal(n, 32, *size, 32).astype(jnp.bfloat16) for n, size in enumerate((window.size, window.out_size))
+    )
+    gradient = jax.jit(lambda: onednn_gradients.weight_gradient(x, cotangent, window))
+    gradient().block_until_ready()
+    for memory in onednn_library._idle:
+        ctypes.memset(memory, 0xFF, len(memory))
+    expected = compiler_weight_gradient(x.astype(jnp.float32), cotangent.astype(jnp.float32), window)
+    close(gradient().astype(jnp.float32), expected, 2e-2)
+
+
+@pytest.mark.usefixtures("package")
+def test_outside_of_programs_python_is_not_called(monkeypatch):
+    """A signal's exception could come within the call there (see `python_ffi`)."""
+    jax.clear_caches()
+    monkeypatch.setattr(onednn_library.Call, "__call__", lambda *_: 1 / 0)
+    x, kernel = normal(0, 8, 33, 33, 16), normal(1, 3, 3, 16, 16)
+
+    def both(x, kernel):
+        conv_transpose2d(x, kernel, strides=(2, 2))
+        return jax.grad(lambda kernel: jnp.sum(conv2d(x, kernel) ** 2))(kernel)
+
+    jax.block_until_ready(both(x, kernel))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="ZeroDivisionError"):
+        jax.block_until_ready(jax.jit(both)(x, kernel))
 
 
 @pytest.mark.usefixtures("package")

@@ -85,13 +85,16 @@ input_gradient_p = _primitive(
 weight_gradient_p = _primitive(
     "jaxvision_conv_weight_gradient", compiler_weight_gradient, conv_cpu.weight_gradient, folds=False
 )
-# Outside of a program a gradient would be one of its own, of nothing but a call of Python (see `python_ffi`).
-for _gradient_p, _compiler, _cpu in (
-    (input_gradient_p, compiler_input_gradient, conv_cpu.input_gradient),
-    (weight_gradient_p, compiler_weight_gradient, conv_cpu.weight_gradient),
-):
-    _alone_p = _primitive(f"{_gradient_p.name}_alone", _compiler, partial(_cpu, is_alone=True), folds=False)
-    _gradient_p.def_impl(_alone_p.impl)
+
+
+def _computed_alone(gradient: Primitive, compiler: Rule, cpu: Rule) -> None:
+    """Outside of a program a gradient would be one of its own, of nothing but a call of Python (see `python_ffi`)."""
+    alone = _primitive(f"{gradient.name}_alone", compiler, partial(cpu, is_alone=True), folds=False)
+    gradient.def_impl(alone.impl)
+
+
+_computed_alone(input_gradient_p, compiler_input_gradient, conv_cpu.input_gradient)
+_computed_alone(weight_gradient_p, compiler_weight_gradient, conv_cpu.weight_gradient)
 
 # conv(x, kernel), input_gradient(cotangent, kernel), weight_gradient(x, cotangent): the rules get the cotangent of the
 # output first, then the two operands, of which the one that is asked for has no value.

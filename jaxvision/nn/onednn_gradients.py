@@ -1,8 +1,8 @@
 """Gradients by kernels of the oneDNN library (`onednn_library`) that jaxlib's own oneDNN does not offer.
 
 A weight gradient made of matrix products needs patches laid out in memory first, which takes as long as the products,
-and an input gradient with strides is one convolution for each class of pixels; these kernels read the pictures where
-they lie. CPU only, and only where `onednn_trial.available("package", dtype)`; sizes must be above 0 and pads not below.
+and an input gradient with strides is one convolution for each class of pixels; these kernels need neither. CPU only,
+and only where `onednn_trial.available("package", dtype)`; sizes must be above 0 and pads not below.
 """
 
 import ctypes

@@ -2,7 +2,7 @@
 
 Only what jaxlib's own oneDNN lacks goes this way (`onednn_gradients`). The functions are those of oneDNN's C interface,
 version 3 (dnnl.h), called by `ctypes`. What is made stays until the process ends: one operation for each shape, and for
-each thread that is at work on it.
+each thread that is at work on it; and the memory for operands in another order, which they share.
 """
 
 import contextlib
@@ -77,8 +77,8 @@ class Operation:
     """A custom call that oneDNN answers: `operation(result, *operands, **config)` within a program.
 
     make: `make(**config)`, the config as JSON gives it back, returns what is called with the addresses of the operands
-    and the result. It is made once for each config and each thread that is at work on it, since it may have memory of
-    its own.
+    and the result. It is made once for each config and each thread that is at work on it, since it is told of the
+    addresses first and then computes.
     """
 
     def __init__(self, target: str, make: Callable[..., Callable[..., None]]):
@@ -119,6 +119,7 @@ class Call:
         self._arrays: list[c_void_p] = []
         self._primitives: list[tuple[c_void_p, Any]] = []
         self._places: list[tuple[c_void_p, int]] = []
+        self._scratchpads: list[ctypes.Array] = []
         self._size, self._start = 0, 0
         self._stream = described("dnnl_stream_create", engine(), _IN_ORDER)
         arguments = {}
@@ -147,7 +148,10 @@ class Call:
                     _place(each, start + offset)
                 self._start = start
             for primitive, arguments in self._primitives:
-                self._execute(primitive, arguments)
+                # What computes leaves Python's lock, which takes its time to get back where other threads want it.
+                status = _loaded().freely.dnnl_primitive_execute(primitive, self._stream, len(arguments), arguments)
+                _require("dnnl_primitive_execute", status)
+            check("dnnl_stream_wait", self._stream)
 
     def _array(self, description: c_void_p) -> c_void_p:
         """Memory of an operand or the result."""
@@ -166,18 +170,14 @@ class Call:
         self._append(described(create, source, engine(), target, engine(), attributes()), arguments)
 
     def _append(self, description: c_void_p, arguments: Mapping[int, c_void_p]) -> None:
-        """Makes a primitive the next of those to be executed."""
-        arguments = {**arguments, _SCRATCHPAD: self._in_scratch(queried(description, _SCRATCHPAD))}
+        """Makes a primitive the next of those to be executed, with a scratchpad of its own."""
+        wanted = queried(description, _SCRATCHPAD)
+        scratchpad, pad = ctypes.create_string_buffer(_byte_size(wanted) + _ALIGNMENT), _memory(wanted)
+        _place(pad, _aligned(scratchpad))
+        arguments = {**arguments, _SCRATCHPAD: pad}
         pairs = (_Argument * len(arguments))(*(_Argument(*pair) for pair in arguments.items()))
         self._primitives.append((described("dnnl_primitive_create", description), pairs))
-
-    def _execute(self, primitive: c_void_p, arguments: Any) -> None:
-        # The one call that leaves Python's lock: each takes its time to get it back where other threads want it.
-        library = _loaded().freely
-        status = library.dnnl_primitive_execute(
-            primitive, self._stream, len(arguments), arguments
-        ) or library.dnnl_stream_wait(self._stream)
-        _require("dnnl_primitive_execute", status)
+        self._scratchpads.append(scratchpad)
 
 
 _idle: list[ctypes.Array] = []
@@ -185,18 +185,24 @@ _idle: list[ctypes.Array] = []
 
 @contextlib.contextmanager
 def _scratch(size: int) -> Iterator[int]:
-    """The address of so many bytes, which the next call gets again: calls take turns, so that there are few of these,
-    each as large as the largest call needs."""
+    """The address of so many bytes, with whatever was left in them. There is one such memory for each call that runs at
+    the same time, as large as the largest that it has served."""
     try:
         held = _idle.pop()
     except IndexError:
         held = ctypes.create_string_buffer(0)
     if len(held) < size + _ALIGNMENT:
+        del held  # before there are both
         held = ctypes.create_string_buffer(size + _ALIGNMENT)
     try:
-        yield math.ceil(ctypes.addressof(held) / _ALIGNMENT) * _ALIGNMENT
+        yield _aligned(held)
     finally:
         _idle.append(held)
+
+
+def _aligned(memory: ctypes.Array) -> int:
+    """The first address in it that oneDNN likes."""
+    return math.ceil(ctypes.addressof(memory) / _ALIGNMENT) * _ALIGNMENT
 
 
 @functools.cache

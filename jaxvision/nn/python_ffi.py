@@ -8,7 +8,8 @@ another thread computes in Python.
 Two things are to be heeded. A process must not end with such a program under way, since Python then gives its lock to
 nobody: `register` sees to it. And XLA runs programs of few operations in the thread that calls them; in the main thread
 an exception of a signal's handler, such as KeyboardInterrupt, may come before the first line of ours, where nobody can
-catch it, and what XLA is given then is no answer. So these calls belong into programs that do more.
+catch it, and what XLA is given then is no answer. So these calls belong into programs that do more, as a training step
+does; a transposed convolution that is jitted by itself does not.
 """
 
 import atexit
