@@ -278,6 +278,15 @@ def test_second_derivatives_and_vmap(library):
         close(one, other, rtol=1e-4)
 
 
+def test_without_jit_as_with_it():
+    x, kernel = normal(0, 2, 8, 8, 3), normal(1, 3, 3, 3, 5)
+    gradients = jax.grad(lambda *operands: jnp.sum(jnp.tanh(conv2d(*operands, strides=(2, 1)))), (0, 1))
+    with jax.disable_jit():
+        found = gradients(x, kernel)
+    for one, other in zip(found, jax.jit(gradients)(x, kernel), strict=True):
+        close(one, other)
+
+
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize(("stride", "size"), [(1, 3), (2, 3), (3, 2)])
 def test_transposed_conv_equals_lax(library, padding, stride, size):
