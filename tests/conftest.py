@@ -29,7 +29,8 @@ def kept_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     Without oneDNN, since JAX cannot keep programs that call it.
     """
-    folder = tmp_path_factory.getbasetemp() / "compiled"
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled"  # one for all workers
     settings = {"jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.0}
     before = {name: jax.config.values[name] for name in settings}
     with pytest.MonkeyPatch.context() as patch:

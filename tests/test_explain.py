@@ -46,7 +46,8 @@ class Linear(nnx.Module):
     """Logits are weighted sums of the pixels."""
 
     def __init__(self, shape, outputs, seed=0):
-        self.weights = nnx.Param(jax.random.normal(jax.random.key(seed), (*shape, outputs)))
+        weights = np.random.default_rng(seed).normal(size=(*shape, outputs)).astype(np.float32)
+        self.weights = nnx.Param(jnp.asarray(weights))
 
     def __call__(self, images, train=False):
         return jnp.einsum("bhwc,hwck->bk", images, self.weights[...])

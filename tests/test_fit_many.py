@@ -28,6 +28,8 @@ from jaxvision.train.vectorize import Numbers, alike, member_of, stack, train_st
 from jaxvision.types import Stretch
 from jaxvision.varied import VARIED, with_numbers
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 SEEDS = (0, 1, 2)
 ONE_PHASE = replace(
     RUN, phases=(replace(RUN.phases[0], epochs=3),), evaluation=jv.Evaluation(), early_stop=jv.EarlyStop(), accumulate=1
