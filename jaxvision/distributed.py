@@ -7,7 +7,7 @@ import threading
 import time
 
 import jax
-from jax._src import xla_bridge
+from jax._src import clusters, xla_bridge
 
 from jaxvision.errors import ConfigError, HostGoneError
 from jaxvision.watchdog import AGAIN, HEARTBEAT_SECONDS, OnAbort, Watchdog, say
@@ -39,17 +39,20 @@ def join(
     `with jaxvision.watchdog.together():`, so that the others do not wait for it.
 
     Raises:
-      ConfigError: an argument is wrong, the port is taken, or JAX is in use already.
+      ConfigError: an argument is wrong, no cluster is found, the port is taken, or JAX is in use already.
       HostGoneError: nobody answers there in time.
     """
     global _on_abort
-    host_port = _checked(address, num_processes, process_id)
+    if address == "auto":
+        _require_nothing_else(num_processes, process_id)
+        address, num_processes, process_id = _found(wait_seconds)
+    host, port = _checked(address, num_processes, process_id)
     if jax.distributed.is_initialized() or xla_bridge.backends_are_initialized():
         raise ConfigError("distributed: join comes once, and before anything else that uses JAX's devices.")
-    if host_port is not None and process_id == 0:
-        _require_free(*host_port)
-    elif host_port is not None:
-        _reach(*host_port, wait_seconds)
+    if process_id == 0:
+        _require_free(host, port)
+    else:
+        _reach(host, port, wait_seconds)
     # Its handler of SIGTERM would swallow the signal; runs have their own, and agree on the step to stop after.
     jax.config.update("jax_enable_preemption_service", False)
     _on_abort = _on_abort or OnAbort()
@@ -63,32 +66,41 @@ def join(
     late.start()
     try:
         jax.distributed.initialize(
-            None if host_port is None else address,
+            address,
             num_processes,
             process_id,
             initialization_timeout=int(wait_seconds) + 30,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
-    except ValueError as error:
-        raise ConfigError(
-            "distributed: auto found no cluster (SLURM, Cloud TPU, GKE, Open MPI). Give HOST:PORT of process 0, the"
-            f" number of processes and the place of this one. Received: {address!r} ({error})"
-        ) from error
     finally:
         late.cancel()
     _on_abort.message = f"error: another process of this run is gone (see above). {AGAIN}"
     Watchdog().start()
 
 
-def _checked(address: str, num_processes: int | None, process_id: int | None) -> tuple[str, int] | None:
-    """Host and port; None: to be found."""
+def _require_nothing_else(num_processes: int | None, process_id: int | None) -> None:
+    if num_processes is not None or process_id is not None:
+        raise ConfigError(
+            "distributed: auto finds number and place of the processes itself; leave them out. Received: 'auto',"
+            f" num_processes={num_processes}, process_id={process_id}"
+        )
+
+
+def _found(wait_seconds: float) -> tuple[str, int, int]:
+    """What `jax.distributed.initialize` would find itself, and end in a segmentation fault where the port is taken."""
+    unset = (None,) * 5
+    address, count, place, _ = clusters.ClusterEnv.auto_detect_unset_distributed_params(*unset, int(wait_seconds))
+    if address is None or count is None or place is None:
+        raise ConfigError(
+            "distributed: auto found no cluster (SLURM, Cloud TPU, GKE, Open MPI). Give HOST:PORT of process 0, the"
+            " number of processes and the place of this one. Received: 'auto'"
+        )
+    return address, count, place
+
+
+def _checked(address: str, num_processes: int | None, process_id: int | None) -> tuple[str, int]:
+    """Host and port."""
     received = f"Received: {address!r}, num_processes={num_processes}, process_id={process_id}"
-    if address == "auto":
-        if num_processes is not None or process_id is not None:
-            raise ConfigError(
-                f"distributed: auto finds number and place of the processes itself; leave them out. {received}"
-            )
-        return None
     match = re.fullmatch(r"\[?([^\s/\[\]]+)\]?:(\d{1,5})", address)
     if match is None or not 0 < int(match[2]) < 2**16:
         raise ConfigError(
@@ -116,7 +128,8 @@ def _require_free(host: str, port: int) -> None:
         except OSError as error:
             raise ConfigError(
                 f"distributed: port {port} of this host cannot be had ({error.strerror}): another program, or an"
-                f" earlier run, holds it. Give all processes another port. Received: {host}:{port}"
+                f" earlier run, holds it. Give all processes another port (with auto: JAX_COORDINATOR_PORT)."
+                f" Received: {host}:{port}"
             ) from error
 
 

@@ -59,13 +59,31 @@ def not_begun(monkeypatch):
     monkeypatch.setattr(distributed.xla_bridge, "backends_are_initialized", lambda: False)
 
 
-def test_a_taken_port_is_named(not_begun):
+SLURM = {
+    "SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2", "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+}  # fmt: skip
+
+
+def test_a_taken_port_is_named(not_begun, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"port {port} of this host cannot be had"):
+        said = f"port {port} of this host cannot be had"
+        with pytest.raises(ConfigError, match=said):
             distributed.join(f"127.0.0.1:{port}", 2, 0)
+        for name, value in {**SLURM, "JAX_COORDINATOR_PORT": str(port)}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigError, match=rf"{said}.*Received: localhost:{port}"):
+            distributed.join()
+
+
+def test_where_there_is_no_cluster_auto_says_so(not_begun, monkeypatch):
+    for name in SLURM:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match="auto found no cluster"):
+        distributed.join()
 
 
 def test_an_address_where_nobody_answers_is_named(not_begun):
