@@ -58,8 +58,14 @@ def assert_like_keras(root, size, mode="rgb", resize="stretch"):
     return dataset, keras["pictures"]
 
 
+def slow(*values):
+    """Keras again, in a process that takes seconds to begin."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
-    ("mode", "resize"), [("rgb", "stretch"), ("grayscale", "stretch"), ("rgb", "crop"), ("grayscale", "crop")]
+    ("mode", "resize"),
+    [("rgb", "stretch"), slow("grayscale", "stretch"), slow("rgb", "crop"), ("grayscale", "crop")],
 )
 def test_every_format_reads_as_keras_reads_it(mode, resize, tmp_path):
     for number, ending in enumerate(("jpg", "jpeg", "png", "bmp", "gif", "JPG")):
@@ -81,7 +87,9 @@ def test_every_format_reads_as_keras_reads_it(mode, resize, tmp_path):
             assert np.abs(read_picture(path, image_size=(33, 37), channels=3, resize=resize) - expected).max() <= 0.501
 
 
-@pytest.mark.parametrize(("size", "resize"), [((180, 180), "stretch"), ((180, 180), "crop"), ((90, 200), "crop")])
+@pytest.mark.parametrize(
+    ("size", "resize"), [slow((180, 180), "stretch"), ((180, 180), "crop"), slow((90, 200), "crop")]
+)
 def test_real_pictures_read_as_keras_reads_them(size, resize, shared_data, tmp_path):
     for label in ("dog", "cat"):
         (tmp_path / label).mkdir()

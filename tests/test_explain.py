@@ -97,6 +97,7 @@ def test_gradcam_has_the_closed_form_of_a_tiny_network(outputs, weighting):
     assert expected.any()
 
 
+@pytest.mark.slow
 def test_recipes_of_the_book_agree_with_keras_on_the_same_weights():
     model = random_model("xception", (96, 96, 3), 10, seed=3)
     # Logits about as large as a trained network's: a probability of 1 would have no gradient.

@@ -97,6 +97,7 @@ def test_vmap_gives_the_same(tmp_path, monkeypatch):
     assert_alike(tmp_path / "many/seed-4", tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_numbers_may_differ(tmp_path):
     run = replace(ONE_PHASE, model=jv.Model("convnet-mnist", {"features": (4,), "dropout": 0.3}))
     arms = {

@@ -209,6 +209,7 @@ def test_a_signal_reaches_each_process_once(stubs: Stubs):
     assert [(stubs.folder / f"told-{number}").read_text() for number in (0, 1)] == ["told\n"] * 2
 
 
+@pytest.mark.slow
 def test_jaxvision_itself_is_run_and_has_its_folder(stubs: Stubs):
     stubs.says("jaxvision", f'exec {sys.executable} -m jaxvision "$@"')
     environment = {"PYTHONPATH": str(LAUNCH.parent), "JAX_PLATFORMS": "cpu"}

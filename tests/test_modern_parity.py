@@ -269,6 +269,7 @@ def test_each_training_step_from_the_same_state_equals_keras(case, reference, re
     assert_most_steps_agree([max(error.values()) for error in errors], exact=case.exact)
 
 
+@pytest.mark.slow
 def test_weights_go_to_keras_and_back_bit_for_bit(tmp_path):
     """Every format that Keras writes, of models in which no layer has a name; and ours after that."""
     theirs = keras("modern", "write", tmp_path, *PARAMETERS)
