@@ -493,7 +493,8 @@ def test_ray_places_trials_by_resources_retries_and_heeds_signals(stubs, monkeyp
             assert places(names)[f"{arm}/seed-1"] == ["accelerated"]
         assert ablate(*ray, "--seeds", "3", "--cpus-per-trial", "3") == 2
         said = capsys.readouterr()
-        assert " 1 CPU, 1 GPU, 4 TPU" in " ".join(said.err.split("Machines have")[1].split())
+        there = "Machines have 1 CPU, 0 GPU, 0 TPU; 1 CPU, 1 GPU, 4 TPU; 2 CPU, 0 GPU, 0 TPU. Received: 3 CPU, 1 GPU"
+        assert there in " ".join(said.err.split())
         assert said.out == "its report: jaxvision report out\n" * 2
         # Two at once, and both save.
         stubs(seconds=1000)

@@ -142,11 +142,12 @@ def _resources(cluster: Cluster, machines: Sequence[dict[str, float]]) -> dict[s
     wanted = {"CPU": float(cluster.cpus), "GPU": float(gpus), "TPU": float(cluster.tpus)}
     if not any(all(machine.get(name, 0) >= count for name, count in wanted.items()) for machine in machines):
         names = ("CPU", "GPU", "TPU")
-        there = "; ".join(", ".join(f"{machine.get(name, 0):g} {name}" for name in names) for machine in machines)
+        # Each kind once, sorted, since Ray lists machines in any order.
+        kinds = sorted({", ".join(f"{machine.get(name, 0):g} {name}" for name in names) for machine in machines})
         asked = ", ".join(f"{count:g} {name}" for name, count in wanted.items() if count)
         raise ConfigError(
             f"no machine of the cluster has what a trial asks for: lower --cpus-per-trial, --gpus-per-trial or"
-            f" --tpus-per-trial. Machines have {there}. Received: {asked}"
+            f" --tpus-per-trial. Machines have {'; '.join(kinds)}. Received: {asked}"
         )
     return {name: count for name, count in wanted.items() if count}
 
