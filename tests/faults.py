@@ -118,6 +118,7 @@ def table() -> str:
     """All faults, as Markdown."""
     import test_faults_input  # noqa: F401
     import test_faults_run  # noqa: F401
+    import test_layouts  # noqa: F401
 
     rows = (f"| {name} | {FAULTS[name][0]} | `{FAULTS[name][1]}` |\n" for name in sorted(FAULTS, key=str.lower))
     return "| what is wrong | what happens | test |\n|---|---|---|\n" + "".join(rows)

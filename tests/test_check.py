@@ -86,7 +86,7 @@ def test_faults_of_the_whole_are_problems(tmp_path):
         "train: class 'bird' has no pictures",
         "class 'bird' is missing in validation",
         "class 'fish' is missing in train",
-        "folder 'val' is none of train, validation, test",
+        "Rename them: val or validation -> validation",
     ):
         assert expected in problems
     assert "no part 'train'" in check_data(filled(tmp_path / "other", parts=("test",))).problems[0]

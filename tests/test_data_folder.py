@@ -63,6 +63,7 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+@pytest.mark.filterwarnings("ignore:.*hidden or system files")
 @pytest.mark.parametrize(
     ("mode", "resize"),
     [("rgb", "stretch"), slow("grayscale", "stretch"), slow("rgb", "crop"), ("grayscale", "crop")],
@@ -165,11 +166,9 @@ def test_fingerprint_follows_names_and_sizes_not_the_place(tmp_path):
 
 def test_files_of_other_endings_are_counted_not_dropped_in_silence(tmp_path):
     two_classes(tmp_path)
-    for name in ("cat/notes.txt", "dog/more.txt", "dog/Thumbs.db", "README"):
+    for name in ("cat/notes.txt", "dog/more.txt", "README"):
         (tmp_path / name).write_text("x")
-    with pytest.warns(
-        UserWarning, match=r"4 files are not read \(.txt: 2, .db: 1, no ending: 1\), such as .*notes.txt"
-    ):
+    with pytest.warns(UserWarning, match=r"3 files are not read \(.txt: 2, no ending: 1\), such as .*notes.txt"):
         assert len(opened(tmp_path).train.paths) == 6
 
 
@@ -221,7 +220,7 @@ def test_bad_folders_are_refused(tmp_path):
     refused(parts, "beside train there may be.*Received: val")
 
     trainless = two_classes(tmp_path / "trainless", ("validation",))
-    refused(trainless, "trainless/train: no folder")
+    refused(trainless, "trainless: its folders look like parts.*no folder train with a sub-folder for each class")
 
     broken = two_classes(tmp_path / "broken")
     (broken / "cat" / "cat.1.jpg").write_bytes(b"")

@@ -27,6 +27,8 @@ from jaxvision.weights import export_safetensors
 
 SHAPE = (12, 12, 3)
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*hidden or system files")
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):

@@ -162,7 +162,7 @@ def test_parts_in_folders_of_their_own(tmp_path):
     assert [len(part.target) for part in (dataset.train, dataset.validation, dataset.test)] == [4, 4, 4]
     assert "validation/masks/0.png" in dataset.validation.target.paths[0]
     (tmp_path / "validation").rename(tmp_path / "valid")
-    with pytest.raises(DataError, match=r"there may be .* Did you mean 'validation'.*Received: valid"):
+    with pytest.raises(DataError, match=r"there may be .* Rename it: valid -> validation.*Received: valid"):
         opened(tmp_path)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxvision.cli.predict import PredictArguments, print_columns
 from jaxvision.data.mask import MASK_EXTENSIONS, read_mask, rule_of
+from jaxvision.data.names import clutter, composed
 from jaxvision.data.pairs import pair_fault
 from jaxvision.data.picture import read_picture
 from jaxvision.errors import ConfigError, DataError
@@ -58,11 +59,11 @@ def _true_masks(images: Sequence[str], masks: str, card: ModelCard) -> list[Path
     if not folder.is_dir():
         raise DataError(f"--masks: there is no such folder. Received: {masks!r}")
     for entry in sorted(folder.iterdir()):
-        if entry.suffix.lower() in MASK_EXTENSIONS:
-            found.setdefault(entry.stem, entry)
+        if entry.suffix.lower() in MASK_EXTENSIONS and not clutter(entry.name):
+            found.setdefault(composed(entry.stem), entry)
     chosen = []
     for image in images:
-        file = found.get(Path(image).stem)
+        file = found.get(composed(Path(image).stem))
         if file is None:
             raise DataError(
                 f"--masks: no mask for {image}: no {Path(image).stem}.png in {folder}. Received: a folder with"

@@ -20,7 +20,9 @@ from jaxvision.data.check_masks import check_masks, check_pets, is_masks, is_pet
 from jaxvision.data.check_picture import check_picture
 from jaxvision.data.check_report import CheckReport, format_report
 from jaxvision.data.check_table import check_table
+from jaxvision.data.layout import class_folders, part_folders
 from jaxvision.data.mask import MaskRule
+from jaxvision.data.names import check_look_alikes, clutter, composed
 from jaxvision.data.parts import ArrayPart, has_masks
 from jaxvision.data.picture_file import EXTENSIONS, FaultError, file_content
 from jaxvision.data.reading import look_at_each, readable, walk
@@ -83,12 +85,12 @@ def _check(
 
 
 def check_folder(path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> CheckReport:
-    """Read every picture of a folder dataset to its last byte, on all processor cores."""
+    """Read every image of a folder dataset to its last byte, on all processor cores."""
     root = Path(path)
-    layout, parts = _layout(root)
+    layout, parts, skipped = _layout(root)
     files: list[tuple[str, str, Path]] = []  # part, class, file
     counts: dict[str, dict[str, int]] = {}
-    problems, unread = [], Counter[str]()
+    problems, unread = [], Counter(str(clutter(os.path.basename(path))) for path in set(skipped))
     for part, classes in parts.items():
         counts[part] = dict.fromkeys(classes, 0)
         for name, paths in classes.items():
@@ -101,44 +103,63 @@ def check_folder(path: str | os.PathLike[str], *, progress: Callable[[int, int],
     if not files and not problems:
         problems.append(f"no pictures ({' '.join(EXTENSIONS)})")
     problems += _unlike_classes({part: set(classes) for part, classes in parts.items()})
-    if layout == "parts":
-        problems += [] if "train" in parts else ["there is no part 'train'"]
-        problems += [f"folder {f.name!r} is none of {', '.join(PARTS)}" for f in _folders(root) if f.name not in PARTS]
     looked = Looked(root)
+    if layout in ("parts", "classes"):
+        problems += [] if "train" in parts else ["there is no part 'train'"]
+        found, notes = _folder_faults(root, parts)
+        problems += found
+        looked.notes.update(notes)
     for (part, name, file), check in look_at_each(lambda item: check_picture(item[2]), files, progress):
         counts[part][name] += check.fault is None
         looked.add(part, str(file), check, name)
     return looked.report(root, layout, counts, problems, unread=unread)
 
 
-def _layout(root: Path) -> tuple[str, dict[str, dict[str, list[Path]]]]:
-    """How the folder is laid out, and its files by part and class."""
-    if any(_folders(root / part) for part in PARTS):
-        parts = [part for part in PARTS if (root / part).is_dir()]
-        return "parts", {part: _classes(root / part) for part in parts}
-    if _folders(root) and not _flat(root / "train"):
-        return "classes", {"train": _classes(root)}
+def _folder_faults(root: Path, parts: dict[str, dict[str, list[Path]]]) -> tuple[list[str], set[str]]:
+    """What source `folder` refuses, and what it warns of, in the names and places of folders."""
+    problems: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            for path in part_folders(root).values():
+                check_look_alikes(class_folders(path), root)
+        except DataError as error:
+            problems.append(str(error))
+    if not problems and len(classes := parts.get("train", {})) == 1:
+        problems.append(f"there must be at least two classes. Received: 1 ({', '.join(classes)})")
+    return problems, {str(warning.message) for warning in caught}
+
+
+def _layout(root: Path) -> tuple[str, dict[str, dict[str, list[Path]]], list[str]]:
+    """How the folder is laid out, its files by part and class, and what is skipped as hidden."""
+    skipped = [os.path.join(root, name) for name in os.listdir(root) if clutter(name)]
+    folders = class_folders(root)
+    below = {part for part in PARTS if class_folders(root / part)}
+    if "train" in below or (below and set(folders) <= set(PARTS)):
+        return "parts", {part: _classes(root / part, skipped) for part in PARTS if part in folders}, skipped
+    if folders and not _flat(root / "train"):
+        return "classes", {"train": _classes(root, skipped)}, skipped
     flat = _flat(root) or _flat(root / "train")
     if flat:
-        return "flat", {"train": flat}
-    pictures = sorted(file for file in root.iterdir() if file.suffix.lower() in EXTENSIONS)
-    return "unsorted", {"train": {"(no class)": pictures} if pictures else {}}
+        return "flat", {"train": flat}, skipped
+    pictures = sorted(file for file in root.iterdir() if _is_image(file))
+    return "unsorted", {"train": {"(no class)": pictures} if pictures else {}}, skipped
 
 
-def _folders(path: Path) -> list[Path]:
-    """Sub-folders that stand for classes: Keras passes over hidden ones."""
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")) if path.is_dir() else []
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in EXTENSIONS and not clutter(file.name)
 
 
-def _classes(path: Path) -> dict[str, list[Path]]:
+def _classes(path: Path, skipped: list[str]) -> dict[str, list[Path]]:
     """The files of each class, and links to folders, which are not followed: they may lead in a circle."""
-    classes = {}
-    for folder in _folders(path):
-        classes[folder.name] = [
-            Path(top, name)
-            for top, folders, names in sorted(walk(folder))
-            for name in sorted([*names, *(inner for inner in folders if os.path.islink(os.path.join(top, inner)))])
-        ]
+    skipped += [os.path.join(path, name) for name in os.listdir(path) if clutter(name)]
+    classes: dict[str, list[Path]] = {}
+    for name in class_folders(path):
+        classes.setdefault(composed(name), []).extend(
+            Path(top, file)
+            for top, folders, names in sorted(walk(path / name, skipped))
+            for file in sorted([*names, *(inner for inner in folders if os.path.islink(os.path.join(top, inner)))])
+        )
     return classes
 
 
@@ -150,7 +171,7 @@ def _flat(path: Path) -> dict[str, list[Path]]:
     """Files named CLASS.N.ending by class, where at least two classes are."""
     classes: dict[str, list[Path]] = {}
     for file in sorted(path.iterdir()) if path.is_dir() else ():
-        if file.suffix.lower() in EXTENSIONS and (match := FLAT_NAME.fullmatch(file.name)):
+        if _is_image(file) and (match := FLAT_NAME.fullmatch(file.name)):
             classes.setdefault(match[1], []).append(file)
     return classes if len(classes) > 1 else {}
 
@@ -162,7 +183,12 @@ def _outside(root: Path, layout: str, parts: dict[str, dict[str, list[Path]]]) -
     else:
         folders = [root / "train" if layout == "flat" and not _flat(root) else root]
     taken = {file for classes in parts.values() for files in classes.values() for file in files}
-    return [file for folder in folders for file in sorted(folder.iterdir()) if file.is_file() and file not in taken]
+    return [
+        file
+        for folder in folders
+        for file in sorted(folder.iterdir())
+        if file.is_file() and not clutter(file.name) and file not in taken
+    ]
 
 
 def _unlike_classes(parts: dict[str, set[str]]) -> list[str]:

@@ -15,6 +15,7 @@ from jaxvision.data.check_picture import PictureCheck, check_picture
 from jaxvision.data.check_report import IGNORED, CheckReport
 from jaxvision.data.mask import MASK_EXTENSIONS, MaskRule, read_mask, rule_of
 from jaxvision.data.mask_folder import holds_images_and_masks, mask_folders
+from jaxvision.data.names import clutter
 from jaxvision.data.orientation import turned_size
 from jaxvision.data.pairs import Pair, stems, without_partner
 from jaxvision.data.pets import classes_without, split_pets
@@ -93,12 +94,12 @@ def _paired(
 
 
 def _unread(folder: Path, endings: tuple[str, ...]) -> Counter[str]:
-    """Files of other endings, hidden ones too, and links to folders, which are not followed."""
-    unread = Counter[str]()
-    for top, folders, files in walk(folder):
+    """Files of other endings, hidden and system files and folders, and links to folders, which are not followed."""
+    unread, skipped = Counter[str](), list[str]()
+    for top, folders, files in walk(folder, skipped):
         unread["a link to a folder"] += sum(os.path.islink(os.path.join(top, name)) for name in folders)
-        named = [(name, Path(name).suffix) for name in files]
-        unread.update(end or name for name, end in named if end.lower() not in endings or name.startswith("."))
+        unread.update(end or name for name in files if (end := Path(name).suffix).lower() not in endings)
+    unread.update(str(clutter(os.path.basename(path))) for path in skipped)
     return +unread
 
 

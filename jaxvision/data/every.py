@@ -16,12 +16,14 @@ from rich.progress import track
 from jaxvision.config import PARTS, Data
 from jaxvision.data.cache import decoded_key
 from jaxvision.data.check_picture import picture_fault
+from jaxvision.data.layout import part_folders
 from jaxvision.data.mask_folder import holds_images_and_masks
+from jaxvision.data.names import composed, warn_clutter
 from jaxvision.data.open import SOURCES, open_dataset
 from jaxvision.data.parts import ArrayPart, FilePart, Part, has_masks
 from jaxvision.data.picture_file import EXTENSIONS
 from jaxvision.data.pipeline import file_batches, sequence_batches
-from jaxvision.data.reading import look_at_each
+from jaxvision.data.reading import look_at_each, walk
 from jaxvision.errors import DataError
 
 MAX_LINES = 20
@@ -109,8 +111,10 @@ def every_example(
 
 
 def _folder(root: Path, image_shape: tuple[int, int, int], resize: Literal["stretch", "crop"]) -> Everything:
-    files = sorted(_files(root), key=lambda file: file.parts)
+    skipped: list[str] = []
+    files = sorted(_files(root, skipped), key=lambda file: file.parts)
     pictures = [file for file in files if file.suffix.lower() in EXTENSIONS]
+    warn_clutter(root, skipped)
     if others := [file for file in files if file.suffix.lower() not in EXTENSIONS]:
         counts = Counter(file.suffix or "no ending" for file in others).most_common()
         kinds = ", ".join(f"{kind}: {count}" for kind, count in counts)
@@ -119,25 +123,35 @@ def _folder(root: Path, image_shape: tuple[int, int, int], resize: Literal["stre
         raise DataError(f"{root}: no pictures in it. Endings that are read: {' '.join(sorted(EXTENSIONS))}.")
     in_parts = all(len(file.parts) > 1 and file.parts[0] in PARTS for file in pictures)
     folders = [file.parts[1 if in_parts else 0 : -1][:1] for file in pictures]
-    class_names = sorted({name for names in folders for name in names})
-    labels = np.array([class_names.index(names[0]) if names else -1 for names in folders], np.int32)
+    class_names = sorted({composed(name) for names in folders for name in names})
+    if class_names and not in_parts:
+        _warn_of_layout(root)
+    labels = np.array([class_names.index(composed(names[0])) if names else -1 for names in folders], np.int32)
     part = FilePart(tuple(str(root / file) for file in pictures), labels, image_shape[:2], image_shape[2], resize)
     names = tuple(file.as_posix() for file in pictures)
     identity = f"{decoded_key(part)} {names} {class_names}"
     return Everything((part,), names, labels, tuple(class_names), _digest(identity))
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """All files below a folder, hidden ones left out; links to folders are followed, each folder is read once."""
+def _warn_of_layout(root: Path) -> None:
+    """Features are useful without labels, so a layout that cannot be trained from only makes a warning."""
+    try:
+        part_folders(root)
+    except DataError as error:
+        warnings.warn(f"labels are the names of these folders, which may be wrong: {error}", stacklevel=4)
+
+
+def _files(root: Path, skipped: list[str]) -> Iterator[Path]:
+    """All files below a folder but hidden and system ones; links to folders are followed, each folder is read once."""
     seen = set()
-    for top, folders, files in os.walk(root, followlinks=True):
+    for top, folders, files in walk(root, skipped, followlinks=True):
         real = os.path.realpath(top)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        yield from (Path(top, file).relative_to(root) for file in files if not file.startswith("."))
+        folders.sort()
+        yield from (Path(top, file).relative_to(root) for file in files)
 
 
 def _dataset(data: Data, image_shape: tuple[int, int, int], resize: Literal["stretch", "crop"]) -> Everything:

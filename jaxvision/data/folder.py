@@ -9,48 +9,43 @@ from pathlib import Path
 import numpy as np
 
 from jaxvision import config
-from jaxvision.config import PARTS
 from jaxvision.data.cache import open_cache
 from jaxvision.data.check_picture import picture_fault
+from jaxvision.data.layout import class_folders, part_folders
 from jaxvision.data.left_out import LeftOut, without_bad
+from jaxvision.data.names import check_look_alikes, clutter, composed, warn_clutter
 from jaxvision.data.orientation import turned_size
 from jaxvision.data.parts import Dataset, FilePart, fingerprint
 from jaxvision.data.paths import existing_path
 from jaxvision.data.picture_file import EXTENSIONS, NO_FILE, FaultError, looks_like, picture_header
 from jaxvision.data.reading import walk
-from jaxvision.errors import DataError, nearest
+from jaxvision.errors import DataError
 
 
 def folder(data: config.Data) -> Dataset:
     """DIR/{train,validation,test}/CLASS/*.jpg, or DIR/CLASS/*.jpg for a training part alone.
 
-    Classes are the sub-folders in alphabetical order; pictures (.jpg .jpeg .png .bmp .gif, at any depth) are
+    Classes are the sub-folders in alphabetical order; images (.jpg .jpeg .png .bmp .gif, at any depth) are
     decoded to `data.channels` (3 if not given) and resized to `data.image_size` by `data.resize`. JPEGs and PNGs are
-    turned as their EXIF mark says, which Keras leaves undone.
+    turned as their EXIF mark says, which Keras leaves undone. Hidden files and folders and those of systems
+    (__MACOSX, Thumbs.db, ...) are skipped, and a warning counts them. Names of classes are composed (Unicode NFC).
     """
     root = existing_path(data)
     if not root.is_dir():
-        raise DataError(f"data.path must be a folder. Received: {root}, a file.")
-    parts: dict[str, Path] = {"train": root}
-    if _folders(root / "train"):
-        parts = {name: root / name for name in PARTS if (root / name).is_dir()}
-        for other in _folders(root):
-            if other not in PARTS:
-                raise DataError(
-                    f"{root}: beside train there may be validation and test.{nearest(other, PARTS)} Received: {other}."
-                )
-    elif (root / "validation").is_dir() or (root / "test").is_dir():
-        raise DataError(
-            f"{root / 'train'}: no folder with a sub-folder per class. Received: {', '.join(_folders(root))}."
-        )
-    class_names = _folders(parts["train"])
+        table = " For a table of images set data.source to csv." if root.suffix.lower() == ".csv" else ""
+        raise DataError(f"data.path must be a folder.{table} Received: {root}, a file.")
+    parts = part_folders(root)
+    class_names = [composed(name) for name in class_folders(parts["train"])]
     if not class_names:
         raise DataError(
             f"{parts['train']}: no sub-folders, so no classes. Received: {_contents(parts['train'])}. "
-            "Put the pictures of each class in a sub-folder of its name (Kaggle's dogs-vs-cats: "
+            "Put the images of each class in a sub-folder of its name (Kaggle's dogs-vs-cats: "
             "jaxvision prepare dogs-vs-cats)."
         )
-    files: dict[str, list[tuple[str, int]]] = {name: _pictures(path, class_names) for name, path in parts.items()}
+    check_look_alikes(class_folders(parts["train"]), root)
+    skipped = [os.path.join(root, name) for name in sorted(os.listdir(root)) if clutter(name)]
+    files = {name: _pictures(path, class_names, skipped) for name, path in parts.items()}
+    warn_clutter(root, list(dict.fromkeys(skipped)))
     left_out: tuple[LeftOut, ...] = ()
     if data.bad_pictures == "skip":
         files, left_out = without_bad(files, lambda file: picture_fault(file[0]), lambda file: file[0], data, str(root))
@@ -75,13 +70,6 @@ def folder(data: config.Data) -> Dataset:
     )
 
 
-def _folders(path: Path) -> list[str]:
-    """Names of the sub-folders, hidden ones left out as Keras does, in Keras' order."""
-    if not path.is_dir():
-        return []
-    return sorted(name for name in os.listdir(path) if not name.startswith(".") and (path / name).is_dir())
-
-
 def _contents(path: Path) -> str:
     names = sorted(os.listdir(path))
     return f"{len(names)} files ({', '.join(names[:3])}{', ...' if names[3:] else ''})" if names else "an empty folder"
@@ -98,31 +86,37 @@ def _refuse_empty(files: dict[str, list[tuple[str, int]]], class_names: list[str
             )
 
 
-def _pictures(path: Path, class_names: list[str]) -> list[tuple[str, int]]:
-    """Paths in Keras' order and labels of the pictures of one part."""
-    if (found := _folders(path)) != class_names:
-        odd = sorted(set(found) ^ set(class_names))
+def _pictures(path: Path, class_names: list[str], skipped: list[str]) -> list[tuple[str, int]]:
+    """Paths in Keras' order and labels of the images of one part. Hidden and system files are appended to `skipped`."""
+    folders = {composed(name): name for name in class_folders(path)}
+    if len(folders) < len(class_folders(path)):
+        check_look_alikes(class_folders(path), path)
+    if odd := sorted(folders.keys() ^ set(class_names)):
+        unlabelled = " Images without a class cannot be used: move them away." if not folders else ""
         raise DataError(
-            f"{path}: its classes are not those of the training part: {', '.join(odd)} only in one of them. "
-            f"Received: {', '.join(found) or 'no sub-folders'}."
+            f"{path}: its classes are not those of the training part: {', '.join(odd)} only in one of them."
+            f"{unlabelled} Received: {', '.join(folders) or 'no sub-folders'}."
         )
     paths: list[str] = []
     target: list[int] = []
     others: list[str] = []
     for label, name in enumerate(class_names):
         before = len(paths)
-        for root, folders, files in sorted(walk(path / name)):
-            others += [os.path.join(root, item) for item in folders if os.path.islink(os.path.join(root, item))]
+        top = path / folders[name]
+        for root, below, files in sorted(walk(top, skipped)):
+            others += [os.path.join(root, item) for item in below if os.path.islink(os.path.join(root, item))]
             for file in sorted(files):
                 known = os.path.splitext(file)[1].lower() in EXTENSIONS
                 (paths if known else others).append(os.path.join(root, file))
         if len(paths) == before:
             raise DataError(
-                f"{path / name}: no pictures of class {name!r}. Received: {_contents(path / name)}. "
+                f"{top}: no pictures of class {name!r}. Received: {_contents(top)}. "
                 f"Endings that are read: {' '.join(sorted(EXTENSIONS))}."
             )
         target += [label] * (len(paths) - before)
-    others += [os.path.join(path, file) for file in sorted(os.listdir(path)) if os.path.isfile(path / file)]
+    beside = sorted(os.listdir(path))
+    skipped += [os.path.join(path, name) for name in beside if clutter(name)]
+    others += [os.path.join(path, name) for name in beside if not clutter(name) and os.path.isfile(path / name)]
     warn_unread(path, others)
     return list(zip(paths, target, strict=True))
 

@@ -7,14 +7,16 @@ from jaxvision import config
 from jaxvision.config import PARTS
 from jaxvision.data.cache import open_cache
 from jaxvision.data.folder import common_size, refuse_mislabelled
+from jaxvision.data.layout import class_folders, innermost
 from jaxvision.data.lazy_masks import MaskFiles, over_cores
 from jaxvision.data.left_out import LeftOut, without_bad
 from jaxvision.data.mask import MaskRule, rule_of
+from jaxvision.data.names import part_meant, renames, warn_clutter
 from jaxvision.data.pairs import Pair, decoded_fault, pair_faults, pairs, refuse
 from jaxvision.data.parts import Dataset, FilePart, fingerprint
 from jaxvision.data.paths import existing_path
 from jaxvision.data.targets import largest_class
-from jaxvision.errors import DataError, nearest
+from jaxvision.errors import DataError
 
 
 def masks(data: config.Data) -> Dataset:
@@ -28,7 +30,9 @@ def masks(data: config.Data) -> Dataset:
     "0", "1", ...: all training masks are then read once more when the dataset is opened, on all processor cores.
     """
     root = existing_path(data)
-    found = {name: pairs(folder / "images", folder / "masks") for name, folder in mask_folders(root).items()}
+    skipped: list[str] = []
+    found = {name: pairs(folder / "images", folder / "masks", skipped) for name, folder in mask_folders(root).items()}
+    warn_clutter(root, skipped)
     left_out: tuple[LeftOut, ...] = ()
     if data.bad_pictures == "skip":
         found, left_out = without_bad(found, decoded_fault, lambda pair: pair[0], data, str(root))
@@ -55,24 +59,49 @@ def masks(data: config.Data) -> Dataset:
 def mask_folders(root: Path) -> dict[str, Path]:
     """The folder of each part, which holds images and masks."""
     if holds_images_and_masks(root):
+        found = class_folders(root / "images")
+        if len({part_meant(name) for name in found} - {None}) > 1:
+            raise DataError(
+                f"{root / 'images'}: its folders look like parts, and the images in all of them would be one part. Put "
+                f"the part first: {root / 'train' / 'images'} and {root / 'train' / 'masks'}. "
+                f"Received: {', '.join(found)}."
+            )
         return {"train": root}
+    folders = class_folders(root)
     if not holds_images_and_masks(root / "train"):
+        inner = innermost(root)
+        advice = f" Set data.path to {inner}." if inner != root else ""
+        if any(holds_images_and_masks(root / name) for name in folders) and (found_parts := renames(folders)):
+            advice = f" Rename the parts: {found_parts}."
+        elif found_names := _other_case(root):
+            advice = f" Rename {found_names}."
         names = sorted(os.listdir(root))[:8] if root.is_dir() else ["a file"]
         raise DataError(
-            f"{root}: no folders images and masks, here or in train. Received: {', '.join(names) or 'an empty folder'}."
+            f"{root}: no folders images and masks, here or in train.{advice} "
+            f"Received: {', '.join(names) or 'an empty folder'}."
         )
-    folders = sorted(name for name in os.listdir(root) if (root / name).is_dir() and not name.startswith("."))
     for name in folders:
         if name not in PARTS:
-            raise DataError(
-                f"{root}: beside train there may be validation and test.{nearest(name, PARTS)} Received: {name}."
-            )
+            advice = f" Rename it: {new}." if (new := renames([name])) else " Move it away."
+            raise DataError(f"{root}: beside train there may be validation and test.{advice} Received: {name}.")
         if not holds_images_and_masks(root / name):
             raise DataError(
                 f"{root / name}: it must hold the folders images and masks. "
                 f"Received: {', '.join(sorted(os.listdir(root / name))[:8]) or 'an empty folder'}."
             )
     return {name: root / name for name in PARTS if name in folders}
+
+
+def _other_case(root: Path) -> str:
+    """'Images -> images': folders whose names differ from those that are read in case or number."""
+    likely = {"images": {"images", "image"}, "masks": {"masks", "mask"}}
+    changed = [
+        f"{name} -> {new}"
+        for name in class_folders(root)
+        for new, names in likely.items()
+        if name != new and name.lower() in names
+    ]
+    return ", ".join(changed)
 
 
 def mask_parts(

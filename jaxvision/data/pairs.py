@@ -2,13 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxvision.data.check_picture import picture_fault
 from jaxvision.data.folder import warn_unread
 from jaxvision.data.lazy_masks import over_cores
 from jaxvision.data.mask import MASK_EXTENSIONS, fits, mask_size, read_mask
+from jaxvision.data.names import composed
 from jaxvision.data.picture_file import EXTENSIONS, FaultError, opened_header
 from jaxvision.data.reading import walk
 from jaxvision.errors import DataError
@@ -20,32 +21,39 @@ Pair = tuple[str, str]
 """Path of a picture and of its mask."""
 
 
-def pairs(images: Path, masks: Path) -> list[Pair]:
-    """Pictures and masks of the same name but for the ending, at any depth below the two folders, by name.
+def pairs(images: Path, masks: Path, skipped: list[str]) -> list[Pair]:
+    """Images and masks of the same name but for the ending, at any depth below the two folders, by name.
 
-    Hidden files are passed over silently, others that are no picture with a warning. Raises DataError listing both
-    sides of each partner that is missing, and names that two files share.
+    Hidden and system files are appended to `skipped`; a warning counts others that are no images. Raises DataError
+    listing both sides of each partner that is missing, and names that two files share.
     """
-    pictures, stored = stems(images, tuple(EXTENSIONS)), stems(masks, tuple(MASK_EXTENSIONS))
+    pictures, stored = stems(images, tuple(EXTENSIONS), skipped), stems(masks, tuple(MASK_EXTENSIONS), skipped)
     if not pictures and not stored:
         raise DataError(f"{images}: no pictures there. Endings that are read: {' '.join(EXTENSIONS)}. Received: none.")
     alone = without_partner(images, pictures, masks, stored)
     refuse([f"{file}: {why}" for file, why in alone], "pictures and masks have no partner of the same name")
-    return [(pictures[stem], stored[stem]) for stem in sorted(pictures)]
+    return [(pictures[stem], stored[stem]) for stem in sorted(pictures, key=_stored_name(pictures))]
 
 
-def stems(folder: Path, endings: tuple[str, ...], *, quiet: bool = False) -> dict[str, str]:
-    """Paths of the files with one of the endings, by their path below the folder without the ending.
+def _stored_name(files: dict[str, str]) -> Callable[[str], str]:
+    return lambda stem: os.path.splitext(files[stem])[0]
 
-    Raises DataError for names that differ only in their ending. quiet: say nothing of other files.
+
+def stems(
+    folder: Path, endings: tuple[str, ...], skipped: list[str] | None = None, *, quiet: bool = False
+) -> dict[str, str]:
+    """Paths of the files with one of the endings, by their path below the folder without the ending (Unicode NFC).
+
+    Hidden and system files are appended to `skipped`. Raises DataError for names that differ only in their ending, or
+    in how Unicode composes them. quiet: no warning of other files.
     """
     found: dict[str, str] = {}
     others, doubled = [], []
-    for top, folders, files in walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for file in sorted(name for name in files if not name.startswith(".")):
+    for top, folders, files in walk(folder, skipped):
+        folders.sort()
+        for file in sorted(files):
             path = os.path.join(top, file)
-            stem, ending = os.path.splitext(os.path.relpath(path, folder))
+            stem, ending = os.path.splitext(composed(os.path.relpath(path, folder)))
             if ending.lower() not in endings:
                 others.append(path)
             elif stem in found:

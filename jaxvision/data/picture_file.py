@@ -30,6 +30,7 @@ SIGNATURES = (
     (b"PK\3\4", "a zip archive"),
     (b"%PDF", "a PDF document"),
     (b"\x1f\x8b", "a gzip archive"),
+    (b"\0\5\x16\7", "what macOS keeps beside a file (AppleDouble), not the file"),
 )
 
 JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

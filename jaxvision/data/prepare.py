@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxvision import config
 from jaxvision.data.kaggle import CLASSES, PAGE, Link, Pictures, kaggle_pictures
+from jaxvision.data.names import clutter
 from jaxvision.data.open import open_dataset
 from jaxvision.data.parts import Dataset
 from jaxvision.data.pipeline import decode
@@ -142,6 +143,8 @@ def _files(destination: Path) -> dict[str, int]:
     found = {}
     for folder, _, files in os.walk(destination):
         for file in files:
+            if clutter(file):  # a file manager that was there
+                continue
             path = Path(folder, file)
             found[path.relative_to(destination).as_posix()] = path.stat().st_size if path.exists() else 0
     return found or dict.fromkeys(os.listdir(destination), 0)

@@ -10,6 +10,7 @@ from typing import TypeVar
 from PIL import Image
 
 from jaxvision.cores import available_cores
+from jaxvision.data.names import clutter
 from jaxvision.errors import DataError
 
 AT_ONCE = 4096
@@ -19,13 +20,22 @@ Item = TypeVar("Item")
 Found = TypeVar("Found")
 
 
-def walk(top: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """os.walk, but a folder that cannot be listed is an OSError, not passed over. Links to folders are not followed."""
+def walk(
+    top: str | os.PathLike[str], skipped: list[str] | None = None, *, followlinks: bool = False
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """os.walk without hidden files and folders and those that systems leave, which are appended to `skipped`.
+
+    Raises: OSError: a folder that cannot be listed.
+    """
 
     def raise_it(error: OSError) -> None:
         raise error
 
-    return os.walk(top, onerror=raise_it)
+    for folder, folders, files in os.walk(top, onerror=raise_it, followlinks=followlinks):
+        if skipped is not None:
+            skipped += [os.path.join(folder, name) for name in sorted([*folders, *files]) if clutter(name)]
+        folders[:] = [name for name in folders if not clutter(name)]
+        yield folder, folders, [name for name in files if not clutter(name)]
 
 
 @contextlib.contextmanager

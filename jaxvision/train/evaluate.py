@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -10,6 +10,7 @@ from flax import nnx
 
 from jaxvision.config import PARTS, Data
 from jaxvision.data import Dataset, Feed, Part, open_dataset, open_feed
+from jaxvision.data.names import composed
 from jaxvision.errors import ConfigError, DataError
 from jaxvision.mesh import on_all, placed
 from jaxvision.train.checkpoint import ModelCard, RestoredRun, restore_best
@@ -93,6 +94,8 @@ def open_run_part(run_dir: str | os.PathLike[str], *, part: str | None = None, d
     restored = restore_best(run_dir)
     run = restored.card.run
     settings = data if isinstance(data, Data) else run.data
+    if settings.source == "csv" and not settings.class_names:  # another table need not have rows of all classes
+        settings = replace(settings, class_names=restored.card.class_names)
     if data is None or isinstance(data, Data):
         dataset = open_dataset(settings)
         parts = {name: value for name in PARTS if (value := getattr(dataset, name)) is not None}
@@ -112,7 +115,7 @@ def open_run_part(run_dir: str | os.PathLike[str], *, part: str | None = None, d
 def _require_same(dataset: Dataset, card: ModelCard) -> None:
     """Other data must mean the same by its labels and have pictures of the model's shape."""
     for what, received, expected in (
-        ("classes", dataset.class_names, card.class_names),
+        ("classes", tuple(map(composed, dataset.class_names)), tuple(map(composed, card.class_names))),
         ("pictures of shape", dataset.image_shape, card.image_shape),
         ("labels for", TARGETS[dataset.train.target.ndim][0], card.run.task),
     ):
