@@ -33,8 +33,17 @@ class Data:
     path: str | None = None
     """The source's folder or file (tfds: its data_dir)."""
     target: str | None = None
-    """What to predict where examples hold several things: label or mask of shapes, a feature's name of tfds.
-    None: the label."""
+    """What to predict where examples hold several things: label or mask of shapes, a feature's name of tfds, the
+    column of a csv that names the class. None: the label."""
+    labels_per_image: Literal["auto", "one", "any"] = "auto"
+    """csv: whether a row has exactly one class (one) or any number of classes (any). auto: any for a column labels and
+    for columns of 0 and 1, else one."""
+    file_column: str | None = None
+    """csv: the column of file names. None: file, filename, image, path, id and the like, or else the first column."""
+    part_column: str | None = None
+    """csv: the column that says train, validation or test. None: part or split; without these all rows train."""
+    image_folder: str | None = None
+    """csv: the folder that file names are relative to, seen from the CSV's. None: the CSV's folder."""
     class_names: tuple[str, ...] = ()
     """Names of the classes in the order of their numbers, where the data has none, as masks and arrays."""
     label_offset: Annotated[int, Field(ge=0)] = 0

@@ -116,6 +116,7 @@ def fault(*names: str, happens: str) -> Callable:
 
 def table() -> str:
     """All faults, as Markdown."""
+    import test_csv_classes  # noqa: F401
     import test_faults_input  # noqa: F401
     import test_faults_run  # noqa: F401
     import test_layouts  # noqa: F401

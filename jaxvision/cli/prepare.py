@@ -88,6 +88,16 @@ class CheckArguments:
     """Number of the first class in masks as stored."""
     ignore_label: int | None = None
     """Number in masks as stored that marks pixels that count nowhere."""
+    target: str | None = None
+    """The column of a .csv that names the class, as --data.target has it."""
+    labels_per_image: Literal["auto", "one", "any"] = "auto"
+    """Classes that a row of a .csv has, as --data.labels-per-image has it."""
+    file_column: str | None = None
+    """The column of a .csv with file names."""
+    part_column: str | None = None
+    """The column of a .csv that says train, validation or test."""
+    image_folder: str | None = None
+    """The folder that file names in a .csv are relative to, seen from the .csv's."""
     hashes: str | None = None
     """Write the SHA-256 of each file that was read to this new file, as sha256sum does."""
     against: str | None = None
@@ -115,6 +125,11 @@ def check_command(argv: list[str]) -> None:
             class_names=arguments.class_names,
             label_offset=arguments.label_offset,
             ignore_label=arguments.ignore_label,
+            target=arguments.target,
+            labels_per_image=arguments.labels_per_image,
+            file_column=arguments.file_column,
+            part_column=arguments.part_column,
+            image_folder=arguments.image_folder,
             against=arguments.against,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

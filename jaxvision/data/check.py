@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -42,46 +43,56 @@ def check_data(
     class_names: Sequence[str] = (),
     label_offset: int = 0,
     ignore_label: int | None = None,
+    target: str | None = None,
+    labels_per_image: Literal["auto", "one", "any"] = "auto",
+    file_column: str | None = None,
+    part_column: str | None = None,
+    image_folder: str | None = None,
     against: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Check a folder of pictures, of pictures and masks, a CSV or an .npz file.
+    """Check a folder of images, of images and masks, a CSV or an .npz file.
 
-    class_names, label_offset, ignore_label: as in `config.Data`, for masks and tables.
-    against: a file of hashes as `hash_list` makes them, of the same data at another time; what differs is told.
-    progress(done, total) is called as pictures are read.
+    class_names, label_offset, ignore_label: as in `config.Data`, for masks and tables; target, labels_per_image,
+    file_column, part_column, image_folder: likewise, for tables.
+    against: a file of hashes as `hash_list` makes them, of the same data at another time; what differs is reported.
+    progress(done, total) is called as images are read.
 
     Raises DataError only where nothing is at `path`, or nothing that could be a dataset.
     """
     path = Path(path).expanduser()
+    data = config.Data(
+        target=target,
+        labels_per_image=labels_per_image,
+        file_column=file_column,
+        part_column=part_column,
+        image_folder=image_folder,
+        class_names=tuple(class_names),
+        label_offset=label_offset,
+        ignore_label=ignore_label,
+    )
     with readable(path):
-        report = _check(path, class_names, label_offset, ignore_label, progress)
+        report = _check(path, data, progress)
     return report if against is None else replace(report, changes=changes(report.hashes, path, against))
 
 
-def _check(
-    path: Path,
-    class_names: Sequence[str],
-    label_offset: int,
-    ignore_label: int | None,
-    progress: Callable[[int, int], None] | None,
-) -> CheckReport:
+def _check(path: Path, data: config.Data, progress: Callable[[int, int], None] | None) -> CheckReport:
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return check_table(path, data, progress)
+    for field in ("target", "labels_per_image", "file_column", "part_column", "image_folder"):
+        if (value := getattr(data, field)) != getattr(config.Data, field):
+            raise DataError(f"{field}: is for a .csv file. Received: {value!r} with {path}.")
     if path.is_dir() and is_pets(path):
-        return check_pets(path, ignore_label, progress)
+        return check_pets(path, data.ignore_label, progress)
     if path.is_dir() and is_masks(path):
-        rule = MaskRule(len(class_names) or MAX_MASK_CLASSES, label_offset, ignore_label)
-        return check_masks(path, class_names, rule, progress)
+        rule = MaskRule(len(data.class_names) or MAX_MASK_CLASSES, data.label_offset, data.ignore_label)
+        return check_masks(path, data.class_names, rule, progress)
     if path.is_dir():
         return check_folder(path, progress=progress)
-    if path.suffix.lower() == ".csv" and path.is_file():
-        return check_table(path, class_names, progress)
     if path.suffix == ".npz" and path.is_file():
-        given = config.Data(
-            "npz", str(path), class_names=tuple(class_names), label_offset=label_offset, ignore_label=ignore_label
-        )
-        return _check_npz(path, given)
+        return _check_npz(path, replace(data, source="npz", path=str(path)))
     found = "a file" if path.exists() else f"nothing there (seen from {Path.cwd()})"
-    raise DataError(f"{path}: give a folder of pictures, a .csv or an .npz file to check. Received: {found}.")
+    raise DataError(f"{path}: give a folder of images, a .csv or an .npz file to check. Received: {found}.")
 
 
 def check_folder(path: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None) -> CheckReport:

@@ -1,39 +1,47 @@
-"""`check` for a CSV of pictures with any number of labels each."""
+"""`check` for a CSV of images and their classes."""
 
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
-from jaxvision.config import PARTS
+from jaxvision.config import PARTS, Data
 from jaxvision.data.check_files import Looked
 from jaxvision.data.check_picture import check_picture
 from jaxvision.data.check_report import CheckReport
-from jaxvision.data.csv_rows import Row, read_rows
-from jaxvision.data.csv_table import table_faults
+from jaxvision.data.csv_files import NOT_THERE, elsewhere, image_folder, located
+from jaxvision.data.csv_rows import Row, Table, read_rows
 from jaxvision.data.picture_file import EXTENSIONS, FaultError, file_content
 from jaxvision.data.reading import look_at_each
 from jaxvision.errors import DataError
 
 
-def check_table(path: Path, class_names: Sequence[str], progress: Callable[[int, int], None] | None) -> CheckReport:
-    """Check a table as source `csv` reads it, and all its pictures to their last byte."""
+def check_table(path: Path, data: Data, progress: Callable[[int, int], None] | None) -> CheckReport:
+    """Check a table as source `csv` reads it with the fields of `data`, and all its images to their last byte."""
     problems: list[str] = []
-    names: tuple[str, ...] = ()
-    rows: list[Row] = []
-    try:
-        names, rows = read_rows(path, class_names)
-    except DataError as error:
-        problems.append(str(error))
-    problems += [f"{fault} ({what})" for what, faults in table_faults(path, rows).items() for fault in faults]
+    table, rows = Table((), [], False, ""), list[Row]()
+    looked = Looked(path.parent)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            table, folder = read_rows(path, data), image_folder(path, data)
+            rows, faults = located(table, path, folder)
+        except DataError as error:
+            problems.append(str(error))
+        else:
+            problems += [f"{fault} ({what})" for what, found in faults.items() for fault in found]
+            problems += [elsewhere(rows, path, folder)] if faults[NOT_THERE] else []
+    looked.notes.update({str(warning.message) for warning in caught})
     parts = [part for part in PARTS if any(row.part == part for row in rows)]
     if rows and "train" not in parts:
         problems.append("no row is of the part train")
-    counts = {part: dict.fromkeys(names, 0) for part in parts}
+    if table.one_class and len(table.class_names) < 2:
+        problems.append(f"there must be at least two classes. Received: 1 ({', '.join(table.class_names)})")
+    counts = {part: dict.fromkeys(table.class_names, 0) for part in parts}
     pictures = dict.fromkeys(parts, 0)
     there = [row for row in rows if os.path.splitext(row.file)[1].lower() in EXTENSIONS and os.path.isfile(row.file)]
-    looked = Looked(path.parent)
     for row, check in look_at_each(lambda row: check_picture(row.file), there, progress):
         if check.fault is None:
             pictures[row.part] += 1

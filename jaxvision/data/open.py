@@ -44,6 +44,9 @@ SOURCES = {
 FILE_SOURCES = ("folder", "masks", "pets", "csv")
 """Those that read picture files one by one."""
 
+CSV_FIELDS = ("labels_per_image", "file_column", "part_column", "image_folder")
+OTHER_SOURCES = set(SOURCES) - {"csv"}
+
 
 def open_dataset(data: config.Data, *, given: Mapping[str, Any] | None = None) -> Dataset:
     """The examples that `data` describes, or those `given` in Python, checked and cut to the parts asked for.
@@ -133,7 +136,7 @@ def _check_fields(dataset: Dataset, data: config.Data, *, given: bool) -> None:
             f"data.class_names: the data has names of its own, {names}. Received: {', '.join(data.class_names)}. "
             "Leave data.class_names out."
         )
-    own = ":" in data.source or data.source == "shapes"  # these choose by data.target
+    own = ":" in data.source or data.source in ("shapes", "csv")  # these choose by data.target
     only = "mask" if has_masks(dataset.train) else "label"
     if data.target not in (None, only) and (given or not own):
         raise ConfigError(
@@ -147,6 +150,9 @@ def _check_fields(dataset: Dataset, data: config.Data, *, given: bool) -> None:
         )
     if data.bad_pictures == "refuse" and data.max_bad != config.Data.max_bad:
         raise ConfigError(f"data.max_bad goes with data.bad_pictures=skip. Received: {data.max_bad:g}.")
+    for field in CSV_FIELDS:
+        if (value := getattr(data, field)) != getattr(config.Data, field) and (given or data.source in OTHER_SOURCES):
+            raise ConfigError(f"data.{field} is for data.source=csv. Received: {value!r} with {data.source!r}.")
     if not has_masks(dataset.train):
         for field, default in (("label_offset", 0), ("ignore_label", None)):
             if (value := getattr(data, field)) != default:

@@ -19,9 +19,13 @@ def require_task(run: Run, dataset: Dataset) -> None:
     """Whether the data has what the task predicts."""
     task_of_data, kind = TARGETS[dataset.train.target.ndim]
     if run.task != task_of_data:
+        other = "data.target to something else in the data"
+        if run.data.source == "csv":
+            wanted = {"classification": "one", "multilabel": "any"}.get(run.task)
+            other += f", or data.labels_per_image to {wanted}" if wanted else ""
         raise ConfigError(
-            f"task: the pictures of {run.data.source!r} have {kind}: set task to {task_of_data}, or data.target to"
-            f" something else in the data. Received: task={run.task!r}"
+            f"task: the images of {run.data.source!r} have {kind}: set task to {task_of_data}, or {other}."
+            f" Received: task={run.task!r}"
         )
 
 
