@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxvision import config
 from jaxvision.data.given import given_dataset
+from jaxvision.data.names import composed
 from jaxvision.data.order import choose
 from jaxvision.data.parts import (
     ArrayPart,
@@ -131,10 +132,10 @@ def _check(dataset: Dataset) -> None:
 def _check_fields(dataset: Dataset, data: config.Data, *, given: bool) -> None:
     """Fields that this data has no use for are wrong, not passed over."""
     names = ", ".join(dataset.class_names)
-    if data.class_names and data.class_names != dataset.class_names:
+    if data.class_names and tuple(map(composed, data.class_names)) != tuple(map(composed, dataset.class_names)):
         raise DataError(
             f"data.class_names: the data has names of its own, {names}. Received: {', '.join(data.class_names)}. "
-            "Leave data.class_names out."
+            "Leave data.class_names out; a run can be evaluated only on data of its own classes."
         )
     own = ":" in data.source or data.source in ("shapes", "csv")  # these choose by data.target
     only = "mask" if has_masks(dataset.train) else "label"

@@ -32,10 +32,12 @@ def walk(
         raise error
 
     for folder, folders, files in os.walk(top, onerror=raise_it, followlinks=followlinks):
-        if skipped is not None:
-            skipped += [os.path.join(folder, name) for name in sorted([*folders, *files]) if clutter(name)]
-        folders[:] = [name for name in folders if not clutter(name)]
-        yield folder, folders, [name for name in files if not clutter(name)]
+        if hidden := {name for name in (*folders, *files) if clutter(name)}:
+            if skipped is not None:
+                skipped += [os.path.join(folder, name) for name in sorted(hidden)]
+            folders[:] = [name for name in folders if name not in hidden]
+            files = [name for name in files if name not in hidden]
+        yield folder, folders, files
 
 
 @contextlib.contextmanager
