@@ -119,6 +119,7 @@ def table() -> str:
     import test_csv_classes  # noqa: F401
     import test_faults_input  # noqa: F401
     import test_faults_run  # noqa: F401
+    import test_image_formats  # noqa: F401
     import test_layouts  # noqa: F401
 
     rows = (f"| {name} | {FAULTS[name][0]} | `{FAULTS[name][1]}` |\n" for name in sorted(FAULTS, key=str.lower))

@@ -68,7 +68,7 @@ def test_pictures_are_turned_as_pillow_turns_them(mark, ending, tmp_path):
         Image.fromarray(noise).save(path, exif=exif, icc_profile=b"x" * 9000, dpi=(72, 72))
         image = Image.open(path)
         np.testing.assert_array_equal(read_picture(path), np.asarray(ImageOps.exif_transpose(image)))
-        assert picture_header(path) == ((7, 11), mark if 1 <= mark <= 8 else 1, False)
+        assert picture_header(path) == ((7, 11), mark if 1 <= mark <= 8 else 1, False, False)
         assert ("EXIF orientation: turned as it says" in check_picture(path).notes) == (2 <= mark <= 8)
 
 

@@ -22,7 +22,7 @@ from jaxvision.data.pipeline import decode_in_order
 from jaxvision.data.tf_picture import tensorflow
 from jaxvision.errors import DataError
 
-DECODER_VERSION = 2
+DECODER_VERSION = 3
 """Goes up with every change to jaxvision.data.tf_picture (or mask) that changes decoded pixels."""
 
 SAMPLES = 64

@@ -6,8 +6,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxvision.data.check_picture import PictureCheck
+from jaxvision.data import levels
+from jaxvision.data.check_picture import DEEP, PictureCheck
 from jaxvision.data.check_report import IGNORED, CheckReport, Duplicate, size_range
+from jaxvision.data.levels import Levels
 
 UNEVEN = 4.0
 """Largest to smallest class of the training part from which a report says so: of two classes, one has under a fifth."""
@@ -27,6 +29,7 @@ class Looked:
         self.root = root
         self.bad: list[tuple[str, str]] = []
         self.notes, self.hashes = Counter[str](), dict[str, str]()
+        self._levels = {True: Levels(), False: Levels()}  # of images of 16 bits a channel, and of others
         self._sizes: list[tuple[int, int]] = []
         self._alike: dict[str, list[_Place]] = {}
 
@@ -35,6 +38,8 @@ class Looked:
         if check.fault is not None:
             self.bad.append((file, check.fault))
         self.notes.update(check.notes)
+        deep = DEEP in check.notes
+        self._levels[deep] = self._levels[deep].also(check.levels)
         self._sizes += [check.size] if check.size is not None else []
         self.add_hash(file, check.sha256)
         if check.pixels is not None:
@@ -67,19 +72,25 @@ class Looked:
             copies[f"the same {one.same} as another picture of the part"] += one.copies
         shares = {part: _without_ignored(of) for part, of in (pixels or {}).items()} or counts
         uneven = {part: ratio for part, of in shares.items() if (ratio := _ratio(of)) is not None}
+        too_few = [text for text in [levels.fault(self._levels[True])] if text]
+        few = tuple(
+            text
+            for deep, found in self._levels.items()
+            if not (deep and too_few) and (text := levels.remark(found, deep=deep))
+        )
         return CheckReport(
             path=str(path),
             layout=layout,
             counts={part: dict(of) for part, of in counts.items()},
             bad=tuple(self.bad),
-            problems=(*problems, *(text for one in duplicates for text in one.problems())),
+            problems=(*problems, *too_few, *(text for one in duplicates for text in one.problems())),
             notes=dict(self.notes.most_common()) | {note: count for note, count in copies.items() if count},
             unread=dict(Counter(unread or {}).most_common()),
             sizes=size_range(self._sizes),
             pictures=dict(pictures or {}),
             pixels={part: dict(of) for part, of in (pixels or {}).items()},
             imbalance=uneven,
-            remarks=_remarks(shares.get("train", {}), "pixels" if pixels else "pictures"),
+            remarks=_remarks(shares.get("train", {}), "pixels" if pixels else "pictures") + few,
             duplicates=tuple(duplicates),
             hashes=dict(sorted(self.hashes.items())),
         )

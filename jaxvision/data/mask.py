@@ -88,7 +88,7 @@ def read_mask(path: str | os.PathLike[str], picture: str | os.PathLike[str] | No
         _require_numbers(image)
         decode_image(image, content)
         stored = np.asarray(image)
-        size, mark, _ = ((0, 0), 1, False) if picture is None else picture_header(picture)
+        size, mark = ((0, 0), 1) if picture is None else picture_header(picture)[:2]
     except FaultError as fault:
         raise DataError(f"{path}: {fault}. Received: no readable mask.") from None
     if stored.dtype == np.bool_:
@@ -100,7 +100,7 @@ def read_mask(path: str | os.PathLike[str], picture: str | os.PathLike[str] | No
 
 def fits(mask: tuple[int, int], picture: str | os.PathLike[str]) -> bool:
     """Whether a mask has the size of its picture (height, width), as that is stored or as its EXIF mark turns it."""
-    size, mark, _ = picture_header(picture)
+    size, mark = picture_header(picture)[:2]
     return mask in (size, turned_size(size, mark))
 
 

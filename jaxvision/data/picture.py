@@ -1,14 +1,23 @@
 """One picture file to one array, without TensorFlow."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from jaxvision.data.orientation import HEAD, orientation, turned
-from jaxvision.data.picture_file import MAX_PIXELS, FaultError, decode_image, file_content, open_image
+from jaxvision.data.orientation import turned
+from jaxvision.data.picture_file import (
+    MAX_PIXELS,
+    FaultError,
+    decode_image,
+    file_content,
+    image_orientation,
+    is_deep,
+    open_image,
+)
 from jaxvision.errors import DataError
 
 __all__ = ["MAX_PIXELS", "central_window", "pixels_of", "read_picture", "resize_bilinear"]
@@ -34,17 +43,28 @@ def read_picture(
     if not os.path.exists(path):
         raise DataError(f"{path}: there is no such file. Received: {os.fspath(path)!r} (seen from {Path.cwd()}).")
     try:
-        content = file_content(path)
-        image = open_image(content)
-        if channels == 1 and image.format == "JPEG":
-            image.draft("L", image.size)  # takes the brightness channel that JPEG stores, as TensorFlow does
-        decode_image(image, content)
-        pixels = turned(pixels_of(image, channels), orientation(content[:HEAD]))
+        pixels, deep = decoded(path, channels)
     except FaultError as fault:
         raise DataError(f"{path}: {fault}. Received: no readable picture. Replace or remove this file.") from None
+    if deep and np.ptp(pixels) < 16:
+        warnings.warn(
+            f"{path}: an image of 16 bits a channel is read by its upper 8 bits, which hardly differ in this one: "
+            f"{pixels.min()} to {pixels.max()} of 255. Spread its values as those of the training images.",
+            stacklevel=2,
+        )
     if image_size is None:
         return pixels
     return np.rint(resize_bilinear(pixels, image_size, resize)).astype(np.uint8)
+
+
+def decoded(path: str | os.PathLike[str], channels: int | None) -> tuple[np.ndarray, bool]:
+    """`read_picture` in the file's size, and whether it holds 16 bits a channel. Raises FaultError."""
+    content = file_content(path)
+    image = open_image(content)
+    if channels == 1 and image.format == "JPEG":
+        image.draft("L", image.size)  # takes the brightness channel that JPEG stores, as TensorFlow does
+    decode_image(image, content)
+    return turned(pixels_of(image, channels), image_orientation(image, content)), is_deep(image, content)
 
 
 def central_window(height: int, width: int, image_size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -1,6 +1,7 @@
 """Decoding by tf.data: batches of a part, in parallel and in order; an error names its example."""
 
 import contextlib
+import functools
 import math
 import os
 import re
@@ -24,7 +25,7 @@ from jaxvision.data.parts import (
     has_masks,
     image_shape,
 )
-from jaxvision.data.tf_picture import decode_file, decode_jpeg_crop, mapped, tensorflow
+from jaxvision.data.tf_picture import decode_by_pillow, decode_file, decode_jpeg_crop, mapped, tensorflow
 from jaxvision.errors import DataError
 
 SHUFFLE_BYTES = 2**28
@@ -51,9 +52,16 @@ def file_batches(part: FilePart, order: np.ndarray, batch_size: int) -> Iterator
 
     def decode(picture: Any) -> Any:
         path, mark = picture if isinstance(picture, tuple) else (picture, None)
-        if crops:
-            return decode_jpeg_crop(path, part.image_size, part.channels, mark)
-        return decode_file(path, part.image_size, part.channels, part.resize, mark, some_by_pillow=some_by_pillow)
+
+        def by_tensorflow() -> Any:
+            if crops:
+                return decode_jpeg_crop(path, part.image_size, part.channels, mark)
+            return decode_file(path, part.image_size, part.channels, part.resize, mark)
+
+        if not some_by_pillow:
+            return by_tensorflow()
+        by_pillow = functools.partial(decode_by_pillow, path, part.image_size, part.channels, part.resize)
+        return tf.cond(mark == BY_PILLOW, by_pillow, by_tensorflow)
 
     for chosen, pictures, labels in decoded_batches(stored, decode, batch_size, lambda index: describe(part, index)):
         yield pictures, target[chosen] if isinstance(target, LazyMasks) else labels

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxvision.data.marks import BY_PILLOW
 from jaxvision.data.orientation import TURNS
 from jaxvision.data.picture import read_picture
 from jaxvision.errors import DataError
@@ -66,26 +65,23 @@ def decode_file(
     channels: int,
     resize: str = "stretch",
     mark: Any = None,
-    *,
-    some_by_pillow: bool = False,
 ) -> Any:
-    """One picture file (JPEG, PNG, BMP, first frame of a GIF) as uint8 (H, W, C); see `config.Data.resize`.
+    """One image file (JPEG, PNG, BMP, first frame of a GIF) as uint8 (H, W, C); see `config.Data.resize`.
 
     mark: int32, how to turn it (see `orientation`), which Keras and TensorFlow leave undone; None: as stored.
-    some_by_pillow: whether the mark may be BY_PILLOW.
     """
     tf = tensorflow()
+    picture = tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
+    picture = tf.ensure_shape(picture, (None, None, channels))
+    picture = picture if mark is None else _turned(picture, mark)
+    return resized(cropped(picture, image_size) if resize == "crop" else picture, image_size)
 
-    def by_tensorflow() -> Any:
-        picture = tf.io.decode_image(tf.io.read_file(path), channels=channels, expand_animations=False)
-        picture = tf.ensure_shape(picture, (None, None, channels))
-        return picture if mark is None else _turned(picture, mark)
 
-    def by_pillow() -> Any:
-        picture = tf.numpy_function(lambda path: _pillow(path, channels), [path], tf.uint8, stateful=False)
-        return tf.ensure_shape(picture, (None, None, channels))
-
-    picture = tf.cond(mark == BY_PILLOW, by_pillow, by_tensorflow) if some_by_pillow else by_tensorflow()
+def decode_by_pillow(path: Any, image_size: tuple[int, int], channels: int, resize: str = "stretch") -> Any:
+    """`decode_file` of an image that Pillow is to read (`marks.BY_PILLOW`), turned as its own mark says."""
+    tf = tensorflow()
+    picture = tf.numpy_function(lambda path: _pillow(path, channels), [path], tf.uint8, stateful=False)
+    picture = tf.ensure_shape(picture, (None, None, channels))
     return resized(cropped(picture, image_size) if resize == "crop" else picture, image_size)
 
 
