@@ -151,6 +151,7 @@ def test_the_key_follows_the_files_not_their_place(settings, tmp_path, monkeypat
     assert not rebuilt()
 
 
+@pytest.mark.filterwarnings("ignore:.*nearly uniform")
 def test_files_without_compression_are_told_apart_by_their_bytes(settings, tmp_path):
     for value in (1, 2):
         path = tmp_path / str(value) / "a" / "0.bmp"
