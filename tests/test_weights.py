@@ -63,6 +63,93 @@ def test_what_keras_writes_is_loaded_bit_for_bit(keras_files, file):
     assert_equal(model, expected[file.split(".")[0]])
 
 
+def four_convs(features=(8,) * 4, seed=5) -> nnx.Module:
+    return create_model("convnet-mnist", (12, 12, 1), 10, seed=seed, features=features, downsample="none")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "frozen-none.legacy.h5",
+        "frozen-first.h5",
+        "frozen-middle.h5",
+        "frozen-middle.weights.h5",
+        "frozen-named.legacy.h5",
+        "frozen-other.h5",
+        "frozen-widths.legacy.h5",
+    ],
+)
+def test_a_base_with_frozen_layers_is_loaded_bit_for_bit(keras_files, file):
+    """A legacy file lists the trainable tensors of a model inside the model before the frozen ones."""
+    folder, expected = keras_files
+    model = four_convs((4, 6, 8, 10) if "widths" in file else (8,) * 4)
+    load_keras_weights(model, folder / file)
+    assert_equal(model, expected[file.split(".")[0]])
+
+
+@pytest.mark.parametrize("file", ["frozen-first.legacy.h5", "frozen-middle.legacy.h5", "frozen-other.legacy.h5"])
+def test_layers_that_only_an_uncertain_order_tells_apart_are_refused(keras_files, file):
+    folder, _ = keras_files
+    before = values(model := four_convs())
+    with pytest.raises(DataError, match=r"not certain.*'conv_base'.*NAME\.weights\.h5.*names in Keras: conv2, conv3"):
+        load_keras_weights(model, folder / file)
+    assert_equal(model, before)
+
+
+def test_verify_agrees_with_loading(keras_files, tmp_path, capsys):
+    folder, _ = keras_files
+    options = {"features": (8,) * 4, "downsample": "none"}
+    card = ModelCard(jv.Run(model=Model("convnet-mnist", options)), (), (12, 12, 1), 10)
+    with BestCheckpoints(tmp_path / "run", card) as checkpoints:
+        checkpoints.save(Saved(phase=0, value=0.5, step=3), nnx.state(four_convs()))
+    for name, code in (("frozen-first.h5", 0), ("frozen-first.legacy.h5", 2)):
+        assert main(["weights", "verify", str(folder / name), "--model", str(tmp_path / "run")]) == code
+    assert "not certain" in capsys.readouterr().err
+
+
+def test_layers_on_branches_and_in_files_without_an_order_are_not_guessed(tmp_path):
+    small = abstract_model("resnet50", (64, 64, 3), None, blocks=(1, 1, 1, 1))
+    small = nnx.merge(nnx.graphdef(small), jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), nnx.state(small)))
+    counts: dict[str, int] = {}
+    layers = []
+    for layer in model_layers(small):
+        number = counts[layer.kind] = counts.get(layer.kind, -1) + 1
+        layers.append((f"{layer.kind}_{number}", [tensor.values() for tensor in layer.tensors]))
+    write_legacy(tmp_path / "branches.h5", layers)
+    with pytest.raises(DataError, match=r"parallel branches.*conv2_block1_0_conv, conv2_block1_3_conv"):
+        load_keras_weights(small, tmp_path / "branches.h5")
+    equal = model_layers(model := four_convs(seed=1))
+    for names, known in ((("stem", "body", "neck", "top"), False), (("c1", "c2", "c3", "c10"), True)):
+        called = dict(zip(("conv1", "conv2", "conv3", "conv4"), names, strict=True))
+        tensors = {f"{called.get(one.name, one.name)}/{t.name}": t.values() for one in equal for t in one.tensors}
+        save_file(tensors, tmp_path / "unordered.safetensors")
+        fresh = four_convs()
+        if known:
+            load_keras_weights(fresh, tmp_path / "unordered.safetensors")
+            assert_equal(fresh, values(model))
+        else:
+            with pytest.raises(DataError, match="does not tell their order"):
+                load_keras_weights(fresh, tmp_path / "unordered.safetensors")
+
+
+def test_a_base_of_another_depth_is_no_other_head(tmp_path):
+    """reinit_head passes over layers after the base; where the file has no order, over none of the base's kinds."""
+    deeper = {f"{one.name}/{t.name}": t.values() for one in model_layers(four_convs()) for t in one.tensors}
+    save_file(deeper, tmp_path / "deeper.safetensors")
+    shallow = create_model("convnet-mnist", (12, 12, 1), 10, features=(8,) * 3, downsample="none")
+    with pytest.raises(DataError, match="extra: conv4/kernel"):
+        load_keras_weights(shallow, tmp_path / "deeper.safetensors", reinit_head=True)
+    load_keras_weights(four_convs(), tmp_path / "deeper.safetensors", reinit_head=True)
+
+
+def test_kernels_that_theano_rotated_are_refused(ours):
+    _, folder = ours
+    with h5py.File(folder / "m.h5", "a") as file:
+        file.attrs["backend"] = b"theano"
+    with pytest.raises(DataError, match="rotated"):
+        load_keras_weights(mnist(), folder / "m.h5")
+
+
 def test_format_is_told_by_content_not_by_name(keras_files, tmp_path):
     folder, expected = keras_files
     for file in ("book.keras", "book.h5", "book.weights.h5"):
@@ -168,8 +255,9 @@ def test_names_of_old_files():
                 rename(layer.name),
                 layer.kind,
                 tuple(FileTensor(f"{i}:0", t.shape, np.dtype("f4"), np.zeros) for i, t in enumerate(layer.tensors)),
+                (("", number),),
             )
-            for layer in layers
+            for number, layer in enumerate(layers)
         ]
         match = match_layers(layers, theirs)
         assert match.whole

@@ -24,6 +24,8 @@ class Bottleneck(TrainingAware):
 
     keras_order = ("1_conv", "1_bn", "2_conv", "2_bn", "0_conv", "0_bn", "3_conv", "3_bn")
     """Keras lists a layer of two branches by its distance from where they meet (see jaxvision.weights)."""
+    keras_side = ("0_conv", "0_bn")
+    """The layers of the branch beside the others; whether Keras lists them first is up to the model's author."""
 
     def __init__(
         self, in_features: int, features: int, *, strides: int, projects: bool, dtype: jnp.dtype, rngs: nnx.Rngs

@@ -80,6 +80,8 @@ class Residual(Chain):
         """The shortcut comes after the layers (see jaxvision.weights)."""
         return (*self.names, "shortcut")
 
+    keras_side = ("shortcut",)
+
     def __call__(self, x: jax.Array, train: bool = False, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         return super().__call__(x, train, rngs=rngs) + apply(self.shortcut, x, train, rngs)
 

@@ -1,8 +1,9 @@
 """What a file of weights holds, whatever its format: layers with tensors, not read until asked for."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,7 +22,25 @@ _KINDS = (
     "layer_normalization",
     "normalization",
 )
-_AUTOMATIC = re.compile(rf"({'|'.join((*_KINDS, *_KERAS_1))})(_\d+)?")
+_KINDS_ALONE = re.compile("|".join((*_KINDS, *_KERAS_1)))
+_AUTOMATIC = re.compile(rf"({_KINDS_ALONE.pattern})(_\d+)?")
+
+
+Rank = tuple[tuple[str, int], ...]
+"""Where a layer is in its model: a label and a number at each level of nesting, the outermost level first.
+
+Numbers tell an order only under equal labels; a label that no other layer has says that the order is not known.
+"""
+
+
+def comes_before(one: Rank, other: Rank) -> bool | None:
+    """Whether the first layer precedes the other in their model; None where their ranks do not tell."""
+    for (label, number), (other_label, other_number) in zip(one, other, strict=False):
+        if label != other_label:
+            return None
+        if number != other_number:
+            return number < other_number
+    return None
 
 
 @dataclass(frozen=True)
@@ -39,13 +58,15 @@ class FileLayer:
     """A layer with its tensors in Keras' order of them.
 
     kind: the Keras class in snake case; None where neither the file says it nor the shapes.
-    sequence: layers of the same sequence are listed in the order that their model has them; None: no order is known.
+    rank: where the layer is in the file's model.
+    within: the model inside the file's model that lists the layer in an order of its own.
     """
 
     name: str
     kind: str | None
     tensors: tuple[FileTensor, ...]
-    sequence: str | None = ""
+    rank: Rank
+    within: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +99,13 @@ def kind_from_tensors(tensors: tuple[FileTensor, ...]) -> str | None:
     if len(set(shapes)) == 1 and ranks == [1, 1, 1, 1]:
         return "batch_normalization"
     return {(4,): "conv2d", (4, 1): "conv2d", (2,): "dense", (2, 1): "dense"}.get(tuple(ranks))
+
+
+def numbered_alike(names: Sequence[str]) -> bool:
+    """Whether the names differ in their numbers alone, which increase: conv2d, conv2d_1, conv2d_4."""
+    parts = [re.split(r"(\d+)", f"{name}_0" if _KINDS_ALONE.fullmatch(name) else name) for name in names]
+    numbers = [[int(part) for part in each[1::2]] for each in parts]
+    return len({tuple(each[::2]) for each in parts}) == 1 and all(a < b for a, b in pairwise(numbers))
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

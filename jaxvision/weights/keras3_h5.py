@@ -1,12 +1,13 @@
 """Keras 3's HDF5 layout: a group `.../layers/KIND_N` for each layer, with its tensors in `vars/0`, `vars/1`, ..."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import h5py
 
 from jaxvision.errors import DataError
-from jaxvision.weights.contents import FileLayer, automatic_kind, kind_from_tensors, natural_key
+from jaxvision.weights.contents import FileLayer, Rank, automatic_kind, kind_from_tensors, natural_key
 from jaxvision.weights.hdf5 import MAX_DEPTH, MAX_OBJECTS, subgroup, tensor, text
 
 CONTAINERS = {"layers", "_layer_checkpoint_dependencies"}
@@ -33,14 +34,14 @@ def _has_vars(file: h5py.File, name: str) -> bool:
 def read_keras3(file: h5py.File, name: str, places: dict[str, Place] | None = None) -> list[FileLayer]:
     """The layers with tensors.
 
-    Groups have no order but their numbers, which count within a kind: so only layers of one kind and one model have a
-    known order, unless `places` (by group) says it for all. Layers of a model inside the model come before its own.
+    Groups have no order but their numbers, which count within a class: so only layers of one class in one model have a
+    known order, unless `places` (by group) says it for all. Layers of a model inside the model are listed first.
     """
     found = [(path, layer) for path, layer in _walk(file, "", name, [0])]
     if places is None:
         return [layer for _, layer in found]
     known = sorted((places[path].position, path, layer) for path, layer in found if path in places)
-    return [replace(layer, name=places[path].name, sequence="") for _, path, layer in known] + [
+    return [replace(layer, name=places[path].name, rank=(("", position),)) for position, path, layer in known] + [
         layer for path, layer in found if path not in places
     ]
 
@@ -67,8 +68,14 @@ def _layer(group: h5py.Group, path: str, name: str) -> FileLayer | None:
     given = text(variables, "name")
     if container.rpartition("/")[2] in CONTAINERS:
         kind = automatic_kind(key) or kind_from_tensors(tensors)
-        return FileLayer(given or key, kind, tensors, sequence=f"{container}:{kind}")
+        return FileLayer(given or key, kind, tensors, _rank(path))
     # A layer that a model's own class keeps as an attribute, which is then its name unless it was given one.
     kind = automatic_kind(given or "") or kind_from_tensors(tensors)
     named = given and not automatic_kind(given)
-    return FileLayer(str(given) if named else key, kind, tensors, sequence=None)
+    return FileLayer(str(given) if named else key, kind, tensors, _rank(path))
+
+
+def _rank(path: str) -> Rank:
+    """layers/functional/layers/conv2d_1: the second Conv2D of the first functional model of the model."""
+    parts = [re.fullmatch(r"(.*?)(?:_(\d+))?", part) for part in path.split("/")]
+    return tuple((part[1], int(part[2] or 0)) for part in parts if part)

@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxvision.errors import ConfigError
 from jaxvision.nn import Chain, ConvTranspose, DepthwiseConv, SeparableConv
-from jaxvision.weights.contents import natural_key
+from jaxvision.weights.contents import Rank, natural_key
 
 Path = tuple[Any, ...]
 
@@ -36,7 +36,7 @@ class ModelLayer:
     """A layer with its tensors in Keras' order.
 
     kind: the Keras class in snake case. stage: the place of the link of the model's chain that the layer is in, base
-    before head; None where the model is no such chain.
+    before head; None where the model is no such chain. rank: where the layer is, as far as the model's classes tell.
     """
 
     name: str
@@ -44,6 +44,7 @@ class ModelLayer:
     tensors: tuple[ModelTensor, ...]
     in_head: bool
     stage: tuple[int, int] | None
+    rank: Rank
 
 
 def model_layers(model: nnx.Module) -> tuple[ModelLayer, ...]:
@@ -107,6 +108,24 @@ def _order(module: nnx.Module | None) -> Iterator[Any]:
             yield from (name for name in _PARTS if name in public)
 
 
+def _levels(path: Path, modules: Mapping[Path, nnx.Module]) -> Rank:
+    """The layer's rank. The order in which a class set its attributes is no evidence: merging a model sorts them."""
+    return tuple(_level(modules.get(path[:depth]), path[depth]) for depth in range(len(path)))
+
+
+def _level(module: nnx.Module | None, key: Any) -> tuple[str, int]:
+    if isinstance(module, Chain) or hasattr(module, "keras_order"):
+        order = list(_order(module))
+        if key in order:
+            return ("side" if key in getattr(module, "keras_side", ()) else "", order.index(key))
+    if isinstance(key, int):
+        return ("", key)
+    if key in _PARTS:
+        return ("", _PARTS.index(key))
+    stem, number = re.fullmatch(r"(.*?)(\d*)", str(key)).groups()  # type: ignore[union-attr]
+    return (stem.rstrip("_"), int(number or -1))
+
+
 def _layer(
     path: Path, module: nnx.Module | None, variables: dict[str, nnx.Variable], modules: Mapping[Path, nnx.Module]
 ) -> ModelLayer:
@@ -119,7 +138,7 @@ def _layer(
         for ours, keras in names.items()
         if ours in variables
     )
-    return ModelLayer(name, kind, tensors, in_head=path[:1] == ("head",), stage=_stage(path, modules))
+    return ModelLayer(name, kind, tensors, path[:1] == ("head",), _stage(path, modules), _levels(path, modules))
 
 
 def _kind(name: str, module: nnx.Module | None, variables: dict[str, nnx.Variable]) -> tuple[str, dict[str, str]]:

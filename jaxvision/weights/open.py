@@ -15,7 +15,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from jaxvision.errors import DataError
-from jaxvision.weights.contents import FileLayer, FileTensor, WeightsFile, automatic_kind, kind_from_tensors
+from jaxvision.weights.contents import (
+    FileLayer,
+    FileTensor,
+    WeightsFile,
+    automatic_kind,
+    kind_from_tensors,
+    natural_key,
+)
 from jaxvision.weights.hdf5 import faults_of_hdf5, text
 from jaxvision.weights.keras3_h5 import Place, is_keras3, read_keras3
 from jaxvision.weights.keras_archive import refuse_code, unpack
@@ -84,9 +91,9 @@ def _open_hdf5(
         if places is not None:
             return WeightsFile(name, ".keras archive", tuple(read_keras3(file, name, places)))
         if is_legacy(file):
-            if config := text(file, "model_config"):
-                refuse_code(json.loads(config), name)
-            return WeightsFile(name, "legacy Keras HDF5", tuple(read_legacy(file, name)))
+            config = json.loads(text(file, "model_config") or "null")
+            refuse_code(config, name)
+            return WeightsFile(name, "legacy Keras HDF5", tuple(read_legacy(file, name, config)))
         if is_keras3(file):
             return WeightsFile(name, "Keras 3 HDF5", tuple(read_keras3(file, name)))
         has = ", ".join(file) or "nothing"
@@ -114,9 +121,9 @@ def _open_safetensors(path: str, name: str, stack: contextlib.ExitStack) -> Weig
             layer,
             automatic_kind(layer) or kind_from_tensors(tuple(tensors[layer])),
             tuple(tensors[layer]),
-            "" if ordered else None,
+            (("" if ordered else layer, number),),
         )
-        for layer in (names if ordered else tensors)
+        for number, layer in enumerate(names if ordered else sorted(tensors, key=natural_key))
     ]
     return WeightsFile(name, "safetensors", tuple(layers), metadata.get("model"))
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from jaxvision.errors import DataError
-from jaxvision.weights.contents import FileLayer, FileTensor, WeightsFile
+from jaxvision.weights.contents import FileLayer, FileTensor, WeightsFile, comes_before
 from jaxvision.weights.match import Match, Pair, match_layers, out_of_order
 from jaxvision.weights.names import ModelTensor, model_layers
 from jaxvision.weights.open import open_weights
@@ -27,11 +28,13 @@ def load_keras_weights(model: nnx.Module, path: str | os.PathLike[str], *, reini
     """Fills every tensor of `model` from a file, in place: legacy Keras `.h5` (the published files, whole models too),
     Keras 3 `.weights.h5`, a `.keras` archive, or `.safetensors` as `jaxvision weights convert` writes it.
 
-    Which layer is which: by Keras' names; layers whose names Keras made up (conv2d_7), in their order among those of
-    their kind; layers that bear another name than ours so too, if number and shapes of all that is left fit. A model
-    inside the file's model (the book's conv_base) is taken apart. The order is then a check: a file that names our
-    layers but lists them in an order in which our chain does not run is of another network, and refused; branches
-    inside one block may come in any order. Models of one's own: a layer's name is its path, joined by "_".
+    Which layer is which: by Keras' names; layers whose names Keras made up (conv2d_7) by their kind and shapes, and
+    those of equal shapes by their order; layers of other names than ours so too, if number and shapes of all that is
+    left fit. Where that order is not known, the file is refused: legacy `.h5` files list a model inside the model (the
+    book's conv_base) with its trainable tensors first, unless they hold the whole model. The order is also a check: a
+    file that names our layers but lists them in an order in which our chain does not run is of another network, and
+    refused; branches inside one block may come in any order. In a model of your own class, a layer's name is its path,
+    joined by "_".
 
     `model` may be abstract (`abstract_model`): it then holds the file's numbers, and no time is lost on random ones.
     Numbers go into the tensor's own type. float16 and bfloat16 become float32 exactly; float64 is rounded to float32,
@@ -41,7 +44,8 @@ def load_keras_weights(model: nnx.Module, path: str | os.PathLike[str], *, reini
       base), or none, is no fault. The base must fit whole.
 
     Raises: DataError: the file is damaged, refused or no file of weights; or tensors are missing, too many or of
-      another shape, all of them listed in one error. The model is then unchanged.
+      another shape, all of them listed in one error; or which layer is which is not certain. The model is then
+      unchanged.
     """
     ours = model_layers(model)
     with open_weights(path) as file:
@@ -49,6 +53,9 @@ def load_keras_weights(model: nnx.Module, path: str | os.PathLike[str], *, reini
         faults = [fault for fault in find_faults(match, file) if not (reinit_head and fault.in_head)]
         if faults:
             raise DataError(fault_message(faults, file, type(model).__name__))
+        for group in match.uncertain:
+            if not (reinit_head and all(pair.ours.in_head for pair in group)):
+                raise DataError(_uncertain_message(group, file))
         pairs = [pair for pair in match.pairs if not (reinit_head and pair.ours.in_head)]
         tensors = [(our, their, pair) for pair in pairs for our, their in pair.tensors if our and their]
         values = [_value(our, their) for our, their, _ in tensors]
@@ -76,7 +83,7 @@ def find_faults(match: Match, file: WeightsFile) -> list[Fault]:
     for pair in match.pairs:
         faults += [Fault(text, pair.ours.in_head) for text in _tensor_faults(pair)]
     for layer in match.extra:
-        after = _is_after_base(layer, match, file.layers)
+        after = _is_after_base(layer, match)
         faults += [Fault(f"extra: {layer.name}/{tensor.name} {tensor.shape}", after) for tensor in layer.tensors]
     if all(fault.in_head for fault in faults) and (crossed := out_of_order(match.pairs, file.layers)):
         one, other = (pair.theirs.name for pair in crossed)
@@ -101,12 +108,37 @@ def _tensor_faults(pair: Pair) -> list[str]:
     return texts
 
 
-def _is_after_base(layer: FileLayer, match: Match, layers: Sequence[FileLayer]) -> bool:
-    """Whether the file lists a layer after all that are of our base, as far as it tells an order."""
-    place = {id(one): number for number, one in enumerate(layers)}
+def _is_after_base(layer: FileLayer, match: Match) -> bool:
+    """Whether the file's layer follows all that are of our base; where its rank does not tell, whether the base has
+    none of its kind."""
     base = [pair.theirs for pair in match.pairs if not pair.ours.in_head]
-    return layer.sequence is None or all(
-        place[id(one)] < place[id(layer)] for one in base if one.sequence == layer.sequence
+    order = [(one.kind, comes_before(one.rank, layer.rank)) for one in base]
+    return all(kind != layer.kind if follows is None else follows for kind, follows in order)
+
+
+def _uncertain_message(group: Sequence[Pair], file: WeightsFile) -> str:
+    """Why the layers of one group cannot be told apart, and what to do."""
+    known = all(comes_before(one.ours.rank, other.ours.rank) for one, other in pairwise(group))
+    within = next((pair.theirs.within for pair in group if pair.theirs.within), None)
+    ours = ", ".join(pair.ours.name for pair in group)
+    save = ""
+    if not known:
+        why = "the model does not tell in which order it uses them, or has them on parallel branches"
+    elif within and file.format.startswith("legacy"):
+        why = (
+            f"this format lists the layers inside {within!r} with the trainable ones first, so their order depends on"
+            " which were frozen"
+        )
+        save = (
+            " Load the file in Keras, into the model it was saved from and with the same layers frozen, and save that"
+            " as NAME.keras or NAME.weights.h5. Or"
+        )
+    else:
+        why = "the file does not tell their order"
+    return (
+        f"{file.path}: which layer is which is not certain, so nothing is loaded: they have equal shapes, names other"
+        f" than the model's, and {why}.{save} {'g' if save else 'G'}ive them the model's names in Keras:"
+        f" {ours}. Received ({file.format}): {', '.join(pair.theirs.name for pair in group)}"
     )
 
 

@@ -12,9 +12,11 @@ import sys
 # Keras would import it, for seconds, to see whether a layer configuration has any of it.
 sys.modules["tensorflow"] = None
 
+import h5py  # noqa: E402
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 from keras import layers  # noqa: E402
+from keras.src.legacy.saving import legacy_h5_format  # noqa: E402
 
 # Every tensor is set to random numbers of ours; drawing Keras' own takes most of the time.
 keras.initializers.VarianceScaling.__call__ = lambda self, shape, dtype=None: keras.ops.zeros(shape, dtype)
@@ -51,6 +53,15 @@ def nested(named):
     augmentation = keras.Sequential([layers.RandomFlip()])
     top = [layers.Flatten(), layers.Dense(10)]
     return keras.Sequential([keras.Input((28, 28, 1)), augmentation, layers.Rescaling(1.0 / 255), base, *top])
+
+
+def partly_frozen(frozen, *, names=(None,) * 4, widths=(8,) * 4):
+    """Four convolutions as a base inside a model, those at the places `frozen` not trainable."""
+    convs = [layers.Conv2D(width, 3, activation="relu", name=name) for width, name in zip(widths, names, strict=True)]
+    base = keras.Sequential([keras.Input((12, 12, 1)), *convs], name="conv_base")
+    for place in frozen:
+        convs[place].trainable = False
+    return keras.Sequential([keras.Input((12, 12, 1)), base, layers.Flatten(), layers.Dense(10)])
 
 
 class Subclassed(keras.Model):
@@ -111,8 +122,12 @@ def write(folder):
     def keep(name, model, *suffixes):
         randomized(model, len(out))
         for suffix in suffixes:
-            save = model.save_weights if suffix == ".weights.h5" else model.save
-            save(folder / f"{name}{suffix}")
+            if suffix == ".legacy.h5":  # weights alone, as Keras 2 wrote them
+                with h5py.File(folder / f"{name}{suffix}", "w") as file:
+                    legacy_h5_format.save_weights_to_hdf5_group(file, model)
+            else:
+                save = model.save_weights if suffix == ".weights.h5" else model.save
+                save(folder / f"{name}{suffix}")
         out.update(tensors(model, f"{name}/"))
 
     convnet()  # names of the next one go on from here: conv2d_3, dense_1
@@ -125,6 +140,12 @@ def write(folder):
     subclassed = Subclassed()
     subclassed(np.zeros((1, 28, 28, 1)))
     keep("subclassed", subclassed, ".weights.h5")
+    keep("frozen-none", partly_frozen(()), ".legacy.h5")
+    keep("frozen-first", partly_frozen((0, 1)), ".h5", ".legacy.h5")
+    keep("frozen-middle", partly_frozen((2,)), ".h5", ".weights.h5", ".legacy.h5")
+    keep("frozen-named", partly_frozen((0, 1), names=("conv1", "conv2", "conv3", "conv4")), ".legacy.h5")
+    keep("frozen-other", partly_frozen((0, 1), names=("stem", "body", "neck", "top")), ".h5", ".legacy.h5")
+    keep("frozen-widths", partly_frozen((0, 1), widths=(4, 6, 8, 10)), ".legacy.h5")
     keep("dogs-vs-cats", dogs_vs_cats(), ".weights.h5")
     keep("lambda", with_layer(layers.Lambda(lambda x: x * 2)), ".keras", ".h5", ".weights.h5")
     keep("custom", with_layer(Custom()), ".keras")
