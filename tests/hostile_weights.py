@@ -139,6 +139,19 @@ def order_of_layers(text):
     return make
 
 
+def saved(name, **tensors):
+    def make(folder):
+        save_file({key.replace("__", "."): np.ones(shape, np.float32) for key, shape in tensors.items()}, folder / name)
+        return folder / name
+
+    return make
+
+
+def numpy_arrays(folder):
+    np.savez(folder / "m.npz", **load_file(folder / "m.safetensors"))
+    return folder / "m.npz"
+
+
 REFUSED = {
     "external link": (replace_kernel(external_link), "link"),
     "external link to a group": (hdf5_with(group_link), "link"),
@@ -161,7 +174,11 @@ REFUSED = {
     "empty": (written("t.h5", b""), "empty"),
     "web page": (written("t.h5", b"<!doctype html><title>404</title>"), "web page"),
     "pickle": (written("t.h5", b"\x80\x04\x95\x00"), "pickle"),
-    "PyTorch's zip": (pickled, "pickle"),
+    "PyTorch's zip": (pickled, "Weights of PyTorch models are not read"),
+    "PyTorch's names": (saved("t.safetensors", fc__weight=(10, 10)), "PyTorch's names"),
+    "PyTorch's statistics": (saved("t.safetensors", bn__running_mean=(8,)), "PyTorch's names"),
+    "a tensor under two names": (saved("t.safetensors", **{"a__kernel": (3, 3), "a/kernel": (3, 3)}), "two tensors"),
+    "NumPy's archive": (numpy_arrays, "save its arrays as .safetensors"),
     "pointer of Git LFS": (written("t.h5", b"version https://git-lfs.github.com/spec/v1\n"), "Git LFS"),
     "safetensors of a false header": (written("t.safetensors", struct.pack("<Q", 9) + b'{"a": 1}  '), "safetensors"),
     "an order of no names": (order_of_layers('[["conv1"]]'), "metadata"),

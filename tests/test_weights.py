@@ -16,10 +16,12 @@ from weight_files import assert_equal, mnist, values, write_legacy, write_ours
 
 import jaxvision as jv
 from jaxvision.cli import main
-from jaxvision.config import Model
+from jaxvision.config import Loss, Model
 from jaxvision.errors import ConfigError, DataError
 from jaxvision.models import abstract_model, create_model
+from jaxvision.nn import BatchNorm
 from jaxvision.train.checkpoint import BestCheckpoints, ModelCard, Saved
+from jaxvision.train.initial import load_initial_weights
 from jaxvision.weights import export_keras, export_safetensors, load_keras_weights
 from jaxvision.weights.names import model_layers
 from jaxvision.weights.open import open_weights
@@ -130,6 +132,66 @@ def test_layers_on_branches_and_in_files_without_an_order_are_not_guessed(tmp_pa
         else:
             with pytest.raises(DataError, match="does not tell their order"):
                 load_keras_weights(fresh, tmp_path / "unordered.safetensors")
+
+
+def test_a_file_whose_model_computes_otherwise_is_not_silent(keras_files):
+    """A whole model's file says how its layers compute, which tensors do not show."""
+    folder, _ = keras_files
+    options = {"features": (8,) * 3}
+    with pytest.raises(DataError, match=r"setting: conv1 has strides \(1, 1\)\. Received: \(2, 2\)"):
+        load_keras_weights(
+            create_model("convnet-mnist", (10, 10, 1), 10, downsample="none", **options), folder / "strided.h5"
+        )
+    strided = create_model("convnet-mnist", (28, 28, 1), 10, downsample="stride", **options)
+    load_keras_weights(strided, folder / "strided.h5")
+
+    class Own(nnx.Module):
+        def __init__(self, epsilon):
+            self.conv = nnx.Conv(1, 4, (3, 3), rngs=nnx.Rngs(0))
+            self.norm = BatchNorm(4, epsilon=epsilon)
+
+    for file in ("epsilon.h5", "epsilon.keras"):
+        load_keras_weights(Own(1.001e-5), folder / file)
+        with pytest.warns(UserWarning, match=r"epsilon 1e-05, this one with 0\.001"):
+            load_keras_weights(Own(1e-3), folder / file)
+
+
+def test_weights_of_a_network_without_biases_are_warned_of(tmp_path):
+    """torchvision's ResNet50 under Keras' names: all shapes fit, its strides are elsewhere."""
+    small = abstract_model("resnet50", (64, 64, 3), None, blocks=(1, 1, 1, 1))
+    zero_bias = {("conv2d", "bias"): np.zeros}
+    tensors = {
+        f"{layer.name}/{tensor.name}": zero_bias.get((layer.kind, tensor.name), np.ones)(tensor.shape, np.float32)
+        for layer in model_layers(small)
+        for tensor in layer.tensors
+    }
+    save_file(tensors, tmp_path / "renamed.safetensors")
+    with pytest.warns(UserWarning, match=r"biases of its 17 convolutions are 0.*torchvision's ResNet"):
+        load_keras_weights(small, tmp_path / "renamed.safetensors")
+    save_file({name: value for name, value in tensors.items() if value.any()}, tmp_path / "renamed.safetensors")
+    with pytest.raises(DataError, match=r"no such biases.*torchvision's ResNet"):
+        load_keras_weights(small, tmp_path / "renamed.safetensors")
+
+
+@pytest.mark.parametrize(("file_outputs", "run_outputs", "two_logits"), [(2, 1, False), (1, 2, True)])
+def test_a_head_of_two_outputs_in_a_run_of_one_and_the_reverse(tmp_path, file_outputs, run_outputs, two_logits):
+    export_keras(mnist(outputs=file_outputs), tmp_path / "m.weights.h5")
+    run = jv.Run(model=Model(weights=str(tmp_path / "m.weights.h5")), loss=Loss(two_logits=two_logits))
+    with pytest.raises(DataError, match=f"--loss.two-logits {not two_logits} .*--model.reinit-head True"):
+        load_initial_weights(mnist(outputs=run_outputs), run, run_outputs)
+    other = jv.Run(model=run.model, loss=Loss(two_logits=not two_logits))
+    load_initial_weights(mnist(outputs=file_outputs), other, file_outputs)  # what the message advises
+    three = mnist(outputs=3)
+    with pytest.raises(DataError, match=r"differs\. --model.reinit-head True"):
+        load_initial_weights(three, run, 3)
+
+
+def test_another_head_for_a_model_by_name_has_an_advice_that_works(tmp_path, capsys):
+    export_keras(mnist(), tmp_path / "m.weights.h5")
+    argv = ["weights", "verify", str(tmp_path / "m.weights.h5"), "--model", "convnet-mnist"]
+    assert main([*argv, "--num-classes", "3"]) == 2
+    assert "leave out the number of classes (--num-classes)" in capsys.readouterr().err
+    assert main(argv) == 0
 
 
 def test_a_base_of_another_depth_is_no_other_head(tmp_path):

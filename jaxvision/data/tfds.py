@@ -32,7 +32,9 @@ def tfds(data: config.Data) -> Dataset:
     try:
         import tensorflow_datasets
     except ImportError as error:
-        raise DataError(f"{data.source} needs tensorflow-datasets. Received: {error}. Install it.") from error
+        raise DataError(
+            f"{data.source} needs tensorflow-datasets: pip install tensorflow-datasets. Received: {error}."
+        ) from error
     builder = _builder(tensorflow_datasets, name, data)
     image_key, label_key = _keys(builder, name, data.target)
     image, label = builder.info.features[image_key], builder.info.features[label_key]

@@ -9,6 +9,7 @@ from jaxvision.config import Run
 from jaxvision.errors import ConfigError
 from jaxvision.train.checkpoint import restore_best
 from jaxvision.weights import load_keras_weights, published_file
+from jaxvision.weights.port import OtherHeadError
 
 IMAGENET_CLASSES = 1000
 
@@ -32,9 +33,21 @@ def load_initial_weights(model: nnx.Module, run: Run, num_outputs: int) -> None:
                 " model.reinit_head to True. Received: model.weights='imagenet', model.reinit_head=False"
             )
         path = published_file(name, not settings.reinit_head) if is_published else settings.weights
-        load_keras_weights(model, path, reinit_head=settings.reinit_head)
+        try:
+            load_keras_weights(model, path, reinit_head=settings.reinit_head)
+        except OtherHeadError as error:
+            raise error.advising(_advice(error, run)) from error
     if settings.init_from is not None:
         _copy(nnx.state(restore_best(settings.init_from).model), model, settings.init_from, settings.reinit_head)
+
+
+def _advice(error: OtherHeadError, run: Run) -> str:
+    reinit = "--model.reinit-head True loads the base and leaves the head as it is."
+    if error.outputs == (2, 1):  # only two classes with a sigmoid make one output
+        return f"With --loss.two-logits True the run has a head of 2 outputs, as the file's. Or {reinit}"
+    if error.outputs == (1, 2) and run.loss.two_logits:
+        return f"With --loss.two-logits False the run has a head of one output, as the file's. Or {reinit}"
+    return reinit
 
 
 def _copy(source: nnx.State, model: nnx.Module, run_dir: str, reinit_head: bool) -> None:

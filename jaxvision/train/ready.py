@@ -23,6 +23,7 @@ from jaxvision.train.folder import PACKAGES
 from jaxvision.weights import load_keras_weights, published_file
 from jaxvision.weights.names import model_layers
 from jaxvision.weights.open import open_weights
+from jaxvision.weights.port import OtherHeadError
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,13 @@ def model_with_file(
     if min(shape) < 1:
         raise ConfigError(f"input_shape: height, width and channels must be at least 1. Received: {shape}")
     outputs = _outputs(path, run.model, shape) if num_outputs is None else num_outputs or None
-    model = _filled(run.model, shape, outputs, path)
+    try:
+        model = _filled(run.model, shape, outputs, path)
+    except OtherHeadError as error:
+        raise error.advising(
+            "Name an experiment or a run folder whose model.options describe the file's head (--model), and leave out"
+            " the number of classes (--num-classes), which the file tells."
+        ) from error
     return ReadyModel(model, run.model.name, shape, outputs, (), run.data.resize, os.fspath(path))
 
 
@@ -168,7 +175,13 @@ def _of_name(name: str, weights: str, image_size: tuple[int, int] | None, top: b
     path = published_file(name, top=top) if weights == "imagenet" else weights
     num_outputs = _outputs(path, Model(name), shape) if top else None
     # Without a head of our own, the file's is passed over.
-    model = _filled(Model(name), shape, num_outputs, path, reinit_head=not top)
+    try:
+        model = _filled(Model(name), shape, num_outputs, path, reinit_head=not top)
+    except OtherHeadError as error:
+        raise error.advising(
+            "A model by name has the head it is published with. `jaxvision extract`, and `jaxvision export` with"
+            " --no-top, take the base alone."
+        ) from error
     return ReadyModel(model, name, shape, num_outputs, (), "stretch", weights)
 
 

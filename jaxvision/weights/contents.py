@@ -1,9 +1,10 @@
 """What a file of weights holds, whatever its format: layers with tensors, not read until asked for."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -60,6 +61,7 @@ class FileLayer:
     kind: the Keras class in snake case; None where neither the file says it nor the shapes.
     rank: where the layer is in the file's model.
     within: the model inside the file's model that lists the layer in an order of its own.
+    settings: what the file says of how the layer computes, as `layer_settings` gives it; without a configuration, {}.
     """
 
     name: str
@@ -67,6 +69,7 @@ class FileLayer:
     tensors: tuple[FileTensor, ...]
     rank: Rank
     within: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,14 @@ class WeightsFile:
     format: str
     layers: tuple[FileLayer, ...]
     model: str | None = None
+
+
+def layer_settings(config: Any) -> dict[str, Any]:
+    """strides and dilation_rate (int, int) and epsilon (float), as far as a layer's configuration in Keras has them."""
+    given = config if isinstance(config, dict) else {}
+    pairs = {key: tuple(value) for key in ("strides", "dilation_rate") if isinstance(value := given.get(key), list)}
+    epsilon = given.get("epsilon")
+    return pairs | ({"epsilon": float(epsilon)} if isinstance(epsilon, int | float) else {})
 
 
 def automatic_kind(name: str) -> str | None:

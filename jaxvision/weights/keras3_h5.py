@@ -1,8 +1,9 @@
 """Keras 3's HDF5 layout: a group `.../layers/KIND_N` for each layer, with its tensors in `vars/0`, `vars/1`, ..."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import h5py
 
@@ -16,10 +17,11 @@ _NOT_LAYERS = {"optimizer", "compile_metrics", "metrics", "loss_tracker", "seed_
 
 @dataclass(frozen=True)
 class Place:
-    """Where a `.keras` archive's configuration says a layer is: its position among all, its name."""
+    """What a `.keras` archive's configuration says of a layer: its position among all, its name, its settings."""
 
     position: int
     name: str
+    settings: Mapping[str, Any]
 
 
 def is_keras3(file: h5py.File) -> bool:
@@ -41,9 +43,10 @@ def read_keras3(file: h5py.File, name: str, places: dict[str, Place] | None = No
     if places is None:
         return [layer for _, layer in found]
     known = sorted((places[path].position, path, layer) for path, layer in found if path in places)
-    return [replace(layer, name=places[path].name, rank=(("", position),)) for position, path, layer in known] + [
-        layer for path, layer in found if path not in places
-    ]
+    return [
+        replace(layer, name=places[path].name, rank=(("", position),), settings=places[path].settings)
+        for position, path, layer in known
+    ] + [layer for path, layer in found if path not in places]
 
 
 def _walk(group: h5py.Group, path: str, name: str, count: list[int]) -> Iterator[tuple[str, FileLayer]]:

@@ -10,10 +10,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jaxvision.errors import DataError
+from jaxvision.weights.contents import layer_settings
 from jaxvision.weights.keras3_h5 import Place
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 MAX_BYTES = 2**34
+NO_PYTORCH = (
+    "Weights of PyTorch models are not read, as .safetensors neither: their kernels are stored in another order, and"
+    " networks of the same name differ. Weights of Keras are: those of `jaxvision weights list` (imagenet in place of a"
+    " file), or a file that Keras saved."
+)
 BOMB_BYTES, BOMB_RATIO = 2**24, 100
 """Keras stores members as they are; one of many bytes that was packed more than this was packed to do harm."""
 
@@ -63,7 +69,11 @@ def _check_members(archive: zipfile.ZipFile, path: str) -> None:
     if missing:
         hint = ""
         if any(member.filename.endswith(".pkl") for member in members):
-            hint = " It looks like PyTorch's format, a pickle, which is never opened here: save it as .safetensors."
+            hint = f" It holds a pickle, as PyTorch's .pth and .pt do, which is never opened here. {NO_PYTORCH}"
+        elif all(member.filename.endswith(".npy") for member in members):
+            hint = (
+                " It is NumPy's .npz: save its arrays as .safetensors, called LAYER/TENSOR as in Keras (conv1/kernel)."
+            )
         raise DataError(
             f"{path}: a zip file, but no .keras archive: no {' and no '.join(sorted(missing))} in it.{hint}"
         )
@@ -106,7 +116,8 @@ def read_places(config: Any, path: str) -> dict[str, Place]:
             _refuse_custom(layer, path)
             if layer["class_name"] in ("Functional", "Sequential", "Model"):
                 enter(layer, f"{group}/")
-            places[group] = Place(len(places), str(layer["config"].get("name", kind)))
+            name = str(layer["config"].get("name", kind))
+            places[group] = Place(len(places), name, layer_settings(layer["config"]))
 
     try:
         _refuse_custom(config, path)

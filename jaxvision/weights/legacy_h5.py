@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 
 from jaxvision.errors import DataError
-from jaxvision.weights.contents import FileLayer, FileTensor, Rank, automatic_kind, kind_from_tensors
+from jaxvision.weights.contents import FileLayer, FileTensor, Rank, automatic_kind, kind_from_tensors, layer_settings
 from jaxvision.weights.hdf5 import strings, subgroup, tensor, text
 
 
@@ -26,7 +26,7 @@ def read_legacy(file: h5py.File, name: str, config: Any = None) -> list[FileLaye
     Raises: DataError: damaged; or kernels as Keras kept them with Theano, rotated by 180 degrees.
     """
     group = file if strings(file, "layer_names") is not None else subgroup(file, "model_weights", name)
-    inner = {model: places for model, places in _inner_places(config)}
+    configured = {_name(layer): layer for layer in _configured_layers(config)}
     layers: list[FileLayer] = []
     for number, layer_name in enumerate(strings(group, "layer_names") or ()):
         layer_group = subgroup(group, layer_name, name)
@@ -34,16 +34,19 @@ def read_legacy(file: h5py.File, name: str, config: Any = None) -> list[FileLaye
         owners: dict[str, list[FileTensor]] = {}
         for weight in strings(layer_group, "weight_names") or ():
             owners.setdefault(weight.rpartition("/")[0], []).append(tensor(layer_group, weight, name))
-        if len(owners) == 1 and layer_name not in inner:
-            layers.append(_layer(layer_name, owners.popitem()[1], (("", number),)))
+        config = configured.get(layer_name)
+        if len(owners) == 1 and not _configured_layers(config):
+            layers.append(_layer(layer_name, owners.popitem()[1], (("", number),), config))
             continue
-        places = inner.get(layer_name, {})
+        inner = _inner_layers(config)
         found = []
         for owner, tensors in owners.items():
             own_name = owner.rpartition("/")[2]
-            known = own_name in places
-            rank = (("", number), ("", places[own_name]) if known else (owner, 0))
-            found.append(_layer(own_name, tensors, rank, None if known else layer_name))
+            if own_name in inner:
+                place, config = inner[own_name]
+                found.append(_layer(own_name, tensors, (("", number), ("", place)), config))
+            else:
+                found.append(_layer(own_name, tensors, (("", number), (owner, 0)), within=layer_name))
         layers += sorted(found, key=lambda layer: layer.rank[1][1])
     if text(group, "backend") == "theano" and any("conv" in (layer.kind or "") for layer in layers):
         raise DataError(
@@ -54,26 +57,28 @@ def read_legacy(file: h5py.File, name: str, config: Any = None) -> list[FileLaye
     return layers
 
 
-def _layer(name: str, tensors: list[FileTensor], rank: Rank, within: str | None = None) -> FileLayer:
-    return FileLayer(name, automatic_kind(name) or kind_from_tensors(tuple(tensors)), tuple(tensors), rank, within)
+def _layer(
+    name: str, tensors: list[FileTensor], rank: Rank, config: Any = None, within: str | None = None
+) -> FileLayer:
+    kind = automatic_kind(name) or kind_from_tensors(tuple(tensors))
+    settings = layer_settings(config.get("config")) if isinstance(config, dict) else {}
+    return FileLayer(name, kind, tuple(tensors), rank, within, settings)
 
 
-def _inner_places(config: Any) -> Iterator[tuple[str, dict[str, int]]]:
-    """For each model among the layers of the configured model its name, and the places of its layers by their names.
+def _inner_layers(model: Any) -> dict[str, tuple[int, Any]]:
+    """The places and the configurations of the layers of a configured model, by their names.
 
     Layers of models inside it count with its own, at the place of their model. A name that occurs twice has no place.
     """
-    for layer in _configured_layers(config):
-        if _configured_layers(layer):
-            names = list(_all_names(layer))
-            count = Counter(names)
-            yield _name(layer), {each: place for place, each in enumerate(names) if count[each] == 1}
+    layers = list(_all_layers(model))
+    count = Counter(map(_name, layers))
+    return {_name(layer): (place, layer) for place, layer in enumerate(layers) if count[_name(layer)] == 1}
 
 
-def _all_names(model: Any) -> Iterator[str]:
+def _all_layers(model: Any) -> Iterator[Any]:
     for layer in _configured_layers(model):
-        yield _name(layer)
-        yield from _all_names(layer)
+        yield layer
+        yield from _all_layers(layer)
 
 
 def _configured_layers(model: Any) -> list[Any]:

@@ -37,6 +37,7 @@ class ModelLayer:
 
     kind: the Keras class in snake case. stage: the place of the link of the model's chain that the layer is in, base
     before head; None where the model is no such chain. rank: where the layer is, as far as the model's classes tell.
+    settings: how it computes, in Keras' words: strides, dilation_rate, epsilon.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ModelLayer:
     in_head: bool
     stage: tuple[int, int] | None
     rank: Rank
+    settings: Mapping[str, Any]
 
 
 def model_layers(model: nnx.Module) -> tuple[ModelLayer, ...]:
@@ -138,7 +140,19 @@ def _layer(
         for ours, keras in names.items()
         if ours in variables
     )
-    return ModelLayer(name, kind, tensors, path[:1] == ("head",), _stage(path, modules), _levels(path, modules))
+    return ModelLayer(
+        name, kind, tensors, path[:1] == ("head",), _stage(path, modules), _levels(path, modules), _settings(module)
+    )
+
+
+def _settings(module: nnx.Module | None) -> dict[str, Any]:
+    layer: Any = getattr(module, "depthwise", module)
+    found: dict[str, Any] = {"epsilon": layer.epsilon} if hasattr(layer, "epsilon") else {}
+    for ours, keras in (("strides", "strides"), ("dilation", "dilation_rate"), ("kernel_dilation", "dilation_rate")):
+        value = getattr(layer, ours, None)
+        if value is not None:  # flax' own layers may have one number for both
+            found[keras] = (value, value) if isinstance(value, int) else tuple(value)
+    return found
 
 
 def _kind(name: str, module: nnx.Module | None, variables: dict[str, nnx.Variable]) -> tuple[str, dict[str, str]]:

@@ -25,11 +25,12 @@ from jaxvision.weights.contents import (
 )
 from jaxvision.weights.hdf5 import faults_of_hdf5, text
 from jaxvision.weights.keras3_h5 import Place, is_keras3, read_keras3
-from jaxvision.weights.keras_archive import refuse_code, unpack
+from jaxvision.weights.keras_archive import NO_PYTORCH, refuse_code, unpack
 from jaxvision.weights.legacy_h5 import is_legacy, read_legacy
 
 HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 FORMATS = "Keras HDF5 (.h5, .weights.h5), a .keras archive or .safetensors"
+_PYTORCH_NAMES = {"weight", "running_mean", "running_var", "num_batches_tracked"}
 _DTYPES = {
     **{"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "BOOL": np.bool_},
     **{f"{kind}{bits}": np.dtype(f"{kind.lower()}{bits // 8}") for kind in "IU" for bits in (8, 16, 32, 64)},
@@ -75,7 +76,7 @@ def _what(start: bytes) -> str:
     if start.lstrip()[:1] == b"<":
         return " Received: a web page; a download went wrong"
     if start.startswith(b"\x80"):
-        return " Received: a pickle, which is never opened here; save the weights as .safetensors"
+        return f" Received: a pickle, as PyTorch's .pth and .pt are, which is never opened here. {NO_PYTORCH}"
     if start.startswith(b"\x93NUMPY"):
         return " Received: a NumPy array"
     if all(byte >= 32 or byte in b"\t\r\n\f" for byte in start):
@@ -110,10 +111,17 @@ def _open_safetensors(path: str, name: str, stack: contextlib.ExitStack) -> Weig
             layer, _, tensor = key.rpartition("/" if "/" in key else ".")
             part = file.get_slice(key)
             shape, dtype = tuple(part.get_shape()), _DTYPES.get(part.get_dtype())
+            if tensor in _PYTORCH_NAMES and metadata.get("format") != "jaxvision":
+                raise DataError(f"{name}: tensors under PyTorch's names. {NO_PYTORCH} Received: {key!r} {shape}")
             if dtype is None:
                 raise DataError(f"{name}: {key}: numbers of an unknown type. Received: {part.get_dtype()}")
             read = partial(_read_safetensors, file, key, name)
-            tensors.setdefault(layer, []).append(FileTensor(tensor, shape, np.dtype(dtype), read))
+            found = tensors.setdefault(layer, [])
+            if tensor in (other.name for other in found):
+                raise DataError(
+                    f"{name}: {layer} has two tensors {tensor}; keep one. Received: {layer}.{tensor}, {layer}/{tensor}"
+                )
+            found.append(FileTensor(tensor, shape, np.dtype(dtype), read))
         names = [layer for layer in _order_of_layers(metadata, name) if layer in tensors]
     ordered = set(names) == set(tensors)
     layers = [

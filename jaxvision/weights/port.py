@@ -1,7 +1,9 @@
 """Weights from a file into a model: all of them, or one error that lists all that does not fit."""
 
+import math
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,6 +17,33 @@ from jaxvision.weights.match import Match, Pair, match_layers, out_of_order
 from jaxvision.weights.names import ModelTensor, model_layers
 from jaxvision.weights.open import open_weights
 from jaxvision.weights.published import looks_like
+
+MIN_CONVOLUTIONS = 8
+"""Fewer convolutions may well have biases of 0 by themselves."""
+
+
+class OtherHeadError(DataError):
+    """Weights that fit but for the head. outputs: of the file's last layer and of the model's, where these differ.
+
+    The message without an advice, as what can be done depends on what the weights are for, is `start` and `faults`.
+    """
+
+    def __init__(self, start: str, faults: str, outputs: tuple[int, int] | None):
+        super().__init__(
+            f"{start}. Only the head differs: reinit_head=True loads the base and leaves the head as it is.\n{faults}"
+        )
+        self.start, self.faults, self.outputs = start, faults, outputs
+
+    def advising(self, advice: str) -> DataError:
+        """The same error with what to do about it."""
+        return DataError(f"{self.start}. Only the head differs. {advice}\n{self.faults}")
+
+
+NO_BIASES = (
+    "torchvision's ResNet, for one, has none; it also strides in the 3x3 convolution of a block where Keras' strides in"
+    " the first 1x1, and takes pictures normalized in another way. No tensor shows that: such weights compute something"
+    " else here."
+)
 
 
 class Fault(NamedTuple):
@@ -52,7 +81,7 @@ def load_keras_weights(model: nnx.Module, path: str | os.PathLike[str], *, reini
         match = match_layers(ours, file.layers)
         faults = [fault for fault in find_faults(match, file) if not (reinit_head and fault.in_head)]
         if faults:
-            raise DataError(fault_message(faults, file, type(model).__name__))
+            raise _fault_error(faults, match, file, type(model).__name__)
         for group in match.uncertain:
             if not (reinit_head and all(pair.ours.in_head for pair in group)):
                 raise DataError(_uncertain_message(group, file))
@@ -71,17 +100,20 @@ def load_keras_weights(model: nnx.Module, path: str | os.PathLike[str], *, reini
             )
     for (our, _, _), value in zip(tensors, values, strict=True):
         our.variable.set_value(jnp.array(value))
+    named = {(pair.ours.name, our.name): value for (our, _, pair), value in zip(tensors, values, strict=True)}
+    for doubt in _doubts(pairs, named):
+        warnings.warn(f"{file.path}: {doubt}", stacklevel=2)
 
 
 def find_faults(match: Match, file: WeightsFile) -> list[Fault]:
-    """All that is missing, too much, of another shape or type, or out of order."""
+    """All that is missing, too much, of another shape or type, computes otherwise, or is out of order."""
     faults = [
         Fault(f"missing: {layer.name}/{tensor.name} {tensor.shape}", layer.in_head)
         for layer in match.missing
         for tensor in layer.tensors
     ]
     for pair in match.pairs:
-        faults += [Fault(text, pair.ours.in_head) for text in _tensor_faults(pair)]
+        faults += [Fault(text, pair.ours.in_head) for text in (*_tensor_faults(pair), *_setting_faults(pair))]
     for layer in match.extra:
         after = _is_after_base(layer, match)
         faults += [Fault(f"extra: {layer.name}/{tensor.name} {tensor.shape}", after) for tensor in layer.tensors]
@@ -108,12 +140,37 @@ def _tensor_faults(pair: Pair) -> list[str]:
     return texts
 
 
+def _setting_faults(pair: Pair) -> list[str]:
+    ours, theirs = pair.ours.settings, pair.theirs.settings
+    return [
+        f"setting: {pair.ours.name} has {key} {ours[key]}. Received: {theirs[key]}"
+        for key in ("strides", "dilation_rate")
+        if key in ours and key in theirs and ours[key] != theirs[key]
+    ]
+
+
 def _is_after_base(layer: FileLayer, match: Match) -> bool:
     """Whether the file's layer follows all that are of our base; where its rank does not tell, whether the base has
     none of its kind."""
     base = [pair.theirs for pair in match.pairs if not pair.ours.in_head]
     order = [(one.kind, comes_before(one.rank, layer.rank)) for one in base]
     return all(kind != layer.kind if follows is None else follows for kind, follows in order)
+
+
+def _doubts(pairs: Sequence[Pair], values: Mapping[tuple[str, str], np.ndarray]) -> Iterator[str]:
+    """Why weights that fit may compute something else in the model than where they come from."""
+    epsilons = {(pair.theirs.settings.get("epsilon"), pair.ours.settings.get("epsilon")) for pair in pairs}
+    for theirs, ours in epsilons:
+        if theirs and ours and not math.isclose(theirs, ours, rel_tol=0.01):
+            yield f"the file's model normalizes with epsilon {theirs:g}, this one with {ours:g}: outputs will differ."
+    convs = [pair.ours.name for pair in pairs if pair.ours.kind == "conv2d" and (pair.ours.name, "bias") in values]
+    means = [value for (_, tensor), value in values.items() if tensor == "moving_mean"]
+    is_trained = any(mean.any() for mean in means)
+    if is_trained and len(convs) >= MIN_CONVOLUTIONS and not any(values[name, "bias"].any() for name in convs):
+        yield (
+            f"all biases of its {len(convs)} convolutions are 0, as where weights of a network without them were"
+            f" renamed. {NO_BIASES}"
+        )
 
 
 def _uncertain_message(group: Sequence[Pair], file: WeightsFile) -> str:
@@ -142,27 +199,38 @@ def _uncertain_message(group: Sequence[Pair], file: WeightsFile) -> str:
     )
 
 
-def fault_message(faults: Sequence[Fault], file: WeightsFile, model: str) -> str:
+def _fault_error(faults: Sequence[Fault], match: Match, file: WeightsFile, model: str) -> DataError:
     """The one error: what does not fit, and what to do about it."""
     texts = [fault.text for fault in faults]
     kinds = [text.partition(":")[0] for text in texts]
     words = {"missing": "missing", "extra": "extra", "shape": "of another shape", "type": "of another type"}
+    words |= {"setting": "of another setting"}
     counts = [f"{kinds.count(kind)} {word}" for kind, word in words.items() if kind in kinds]
     head = f"{file.path}: these weights ({file.format}) are not those of the model {model}"
     likely = looks_like(file)
+    tensors = f" (tensors: {', '.join(counts)})" if counts else ""
     if all(fault.in_head for fault in faults):
-        advice = (
-            "Only the head differs: reinit_head=True (--model.reinit-head True) loads the base and leaves the head as"
-            " it is."
-        )
-    elif not file.layers:
+        return OtherHeadError(f"{head}{tensors}", _listed(texts), _outputs(match))
+    if not file.layers:
         advice = "There are no tensors of layers in the file."
+    elif all(fault.text.startswith("missing:") and "/bias " in fault.text for fault in faults):
+        advice = f"The file has no such biases. {NO_BIASES}"
     elif likely:
         advice = f"By its layers the file is of {likely!r}."
     else:
         advice = "Make the model with the architecture, options and number of classes of the file's."
-    tensors = f" (tensors: {', '.join(counts)})" if counts else ""
-    return f"{head}{tensors}. {advice}\n{_listed(texts)}"
+    return DataError(f"{head}{tensors}. {advice}\n{_listed(texts)}")
+
+
+def _outputs(match: Match) -> tuple[int, int] | None:
+    """The number of outputs of the file's last layer and of the model's, where nothing else of the two differs."""
+    misfits = [pair for pair in match.pairs if not pair.fits]
+    if match.missing or match.extra or len(misfits) != 1 or misfits[0] is not match.pairs[-1]:
+        return None
+    shapes = [(their.shape, our.shape) for our, their in misfits[0].tensors if our and their]
+    if any(theirs[:-1] != ours[:-1] for theirs, ours in shapes) or len(shapes) != len(misfits[0].tensors):
+        return None
+    return shapes[0][0][-1], shapes[0][1][-1]
 
 
 def _listed(texts: Sequence[str]) -> str:

@@ -146,6 +146,10 @@ def write(folder):
     keep("frozen-named", partly_frozen((0, 1), names=("conv1", "conv2", "conv3", "conv4")), ".legacy.h5")
     keep("frozen-other", partly_frozen((0, 1), names=("stem", "body", "neck", "top")), ".h5", ".legacy.h5")
     keep("frozen-widths", partly_frozen((0, 1), widths=(4, 6, 8, 10)), ".legacy.h5")
+    strided = [layers.Conv2D(8, 3, strides=1 + (number < 2)) for number in range(3)]
+    keep("strided", keras.Sequential([keras.Input((28, 28, 1)), *strided, layers.Flatten(), layers.Dense(10)]), ".h5")
+    norm = layers.BatchNormalization(epsilon=1e-5, name="norm")
+    keep("epsilon", keras.Sequential([keras.Input((8, 8, 1)), layers.Conv2D(4, 3, name="conv"), norm]), ".h5", ".keras")
     keep("dogs-vs-cats", dogs_vs_cats(), ".weights.h5")
     keep("lambda", with_layer(layers.Lambda(lambda x: x * 2)), ".keras", ".h5", ".weights.h5")
     keep("custom", with_layer(Custom()), ".keras")
