@@ -120,6 +120,12 @@ def test_layers_on_branches_and_in_files_without_an_order_are_not_guessed(tmp_pa
     write_legacy(tmp_path / "branches.h5", layers)
     with pytest.raises(DataError, match=r"parallel branches.*conv2_block1_0_conv, conv2_block1_3_conv"):
         load_keras_weights(small, tmp_path / "branches.h5")
+    with h5py.File(tmp_path / "nameless.weights.h5", "w") as file:
+        for name, arrays in layers:
+            for number, array in enumerate(arrays):
+                file[f"layers/{name.removesuffix('_0')}/vars/{number}"] = array
+    with pytest.warns(UserWarning, match=r"no layer names.*conv2_block1_0_conv, conv2_block1_3_conv"):
+        load_keras_weights(small, tmp_path / "nameless.weights.h5")
     equal = model_layers(model := four_convs(seed=1))
     for names, known in ((("stem", "body", "neck", "top"), False), (("c1", "c2", "c3", "c10"), True)):
         called = dict(zip(("conv1", "conv2", "conv3", "conv4"), names, strict=True))

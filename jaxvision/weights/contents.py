@@ -62,6 +62,7 @@ class FileLayer:
     rank: where the layer is in the file's model.
     within: the model inside the file's model that lists the layer in an order of its own.
     settings: what the file says of how the layer computes, as `layer_settings` gives it; without a configuration, {}.
+    is_named: whether the file has the layer's name; early versions of Keras 3 wrote none, and the name is its group's.
     """
 
     name: str
@@ -70,6 +71,7 @@ class FileLayer:
     rank: Rank
     within: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    is_named: bool = True
 
 
 @dataclass(frozen=True)

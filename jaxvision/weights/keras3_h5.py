@@ -44,7 +44,7 @@ def read_keras3(file: h5py.File, name: str, places: dict[str, Place] | None = No
         return [layer for _, layer in found]
     known = sorted((places[path].position, path, layer) for path, layer in found if path in places)
     return [
-        replace(layer, name=places[path].name, rank=(("", position),), settings=places[path].settings)
+        replace(layer, name=places[path].name, rank=(("", position),), settings=places[path].settings, is_named=True)
         for position, path, layer in known
     ] + [layer for path, layer in found if path not in places]
 
@@ -71,7 +71,7 @@ def _layer(group: h5py.Group, path: str, name: str) -> FileLayer | None:
     given = text(variables, "name")
     if container.rpartition("/")[2] in CONTAINERS:
         kind = automatic_kind(key) or kind_from_tensors(tensors)
-        return FileLayer(given or key, kind, tensors, _rank(path))
+        return FileLayer(given or key, kind, tensors, _rank(path), is_named=given is not None)
     # A layer that a model's own class keeps as an attribute, which is then its name unless it was given one.
     kind = automatic_kind(given or "") or kind_from_tensors(tensors)
     named = given and not automatic_kind(given)

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from jaxvision.errors import DataError
-from jaxvision.weights.contents import FileLayer, FileTensor, WeightsFile, comes_before
+from jaxvision.weights.contents import FileLayer, FileTensor, Rank, WeightsFile, comes_before
 from jaxvision.weights.match import Match, Pair, match_layers, out_of_order
 from jaxvision.weights.names import ModelTensor, model_layers
 from jaxvision.weights.open import open_weights
@@ -82,8 +82,11 @@ def load_keras_weights(model: nnx.Module, path: str | os.PathLike[str], *, reini
         faults = [fault for fault in find_faults(match, file) if not (reinit_head and fault.in_head)]
         if faults:
             raise _fault_error(faults, match, file, type(model).__name__)
-        for group in match.uncertain:
-            if not (reinit_head and all(pair.ours.in_head for pair in group)):
+        uncertain = [
+            group for group in match.uncertain if not (reinit_head and all(pair.ours.in_head for pair in group))
+        ]
+        for group in uncertain:
+            if not _is_published_order(group):
                 raise DataError(_uncertain_message(group, file))
         pairs = [pair for pair in match.pairs if not (reinit_head and pair.ours.in_head)]
         tensors = [(our, their, pair) for pair in pairs for our, their in pair.tensors if our and their]
@@ -101,7 +104,11 @@ def load_keras_weights(model: nnx.Module, path: str | os.PathLike[str], *, reini
     for (our, _, _), value in zip(tensors, values, strict=True):
         our.variable.set_value(jnp.array(value))
     named = {(pair.ours.name, our.name): value for (our, _, pair), value in zip(tensors, values, strict=True)}
-    for doubt in _doubts(pairs, named):
+    doubts = [*_doubts(pairs, named)]
+    if uncertain:
+        names = ", ".join(pair.ours.name for group in uncertain for pair in group)
+        doubts.append(f"the file has no layer names. Taken as listed in Keras' published model: {names}.")
+    for doubt in doubts:
         warnings.warn(f"{file.path}: {doubt}", stacklevel=2)
 
 
@@ -171,6 +178,21 @@ def _doubts(pairs: Sequence[Pair], values: Mapping[tuple[str, str], np.ndarray])
             f"all biases of its {len(convs)} convolutions are 0, as where weights of a network without them were"
             f" renamed. {NO_BIASES}"
         )
+
+
+def _is_published_order(group: Sequence[Pair]) -> bool:
+    """Whether only our parallel branches make the order uncertain, and the file, which has no names, may well be of the
+    published model, where it is known."""
+
+    def listed(rank: Rank) -> Rank:
+        return tuple(("", number) if label == "side" else (label, number) for label, number in rank)
+
+    return all(
+        not one.theirs.is_named
+        and comes_before(one.theirs.rank, other.theirs.rank)
+        and comes_before(listed(one.ours.rank), listed(other.ours.rank))
+        for one, other in pairwise(group)
+    )
 
 
 def _uncertain_message(group: Sequence[Pair], file: WeightsFile) -> str:
