@@ -22,6 +22,18 @@ FAULTS: dict[str, tuple[str, str]] = {
         "refused: lists every missing, extra and mis-shaped tensor",
         "test_weights.py::test_all_that_does_not_fit_is_in_one_error_and_nothing_is_changed",
     ),
+    "weights whose layers nothing identifies": (
+        "refused: names the layers of equal shapes, and how to save them",
+        "test_weights.py::test_layers_that_only_an_uncertain_order_tells_apart_are_refused",
+    ),
+    "weights of PyTorch": (
+        "refused, pickle or .safetensors: says that they are PyTorch's",
+        "test_weights_refused.py::test_refused_with_one_message",
+    ),
+    "weights that fit, of a network that computes otherwise": (
+        "refused (strides) or warned of (epsilon, no biases), where the file shows it",
+        "test_weights.py::test_a_file_whose_model_computes_otherwise_is_not_silent",
+    ),
     "code in a Keras model file": (
         "refused: never unpickled, never run",
         "test_weights.py::test_code_in_a_model_is_refused",

@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+from dataclasses import replace
 
 import h5py
 import jax
@@ -185,8 +186,15 @@ def test_a_head_of_two_outputs_in_a_run_of_one_and_the_reverse(tmp_path, file_ou
     run = jv.Run(model=Model(weights=str(tmp_path / "m.weights.h5")), loss=Loss(two_logits=two_logits))
     with pytest.raises(DataError, match=f"--loss.two-logits {not two_logits} .*--model.reinit-head True"):
         load_initial_weights(mnist(outputs=run_outputs), run, run_outputs)
-    other = jv.Run(model=run.model, loss=Loss(two_logits=not two_logits))
-    load_initial_weights(mnist(outputs=file_outputs), other, file_outputs)  # what the message advises
+    card = ModelCard(run, ("cat", "dog"), (28, 28, 1), file_outputs)
+    with BestCheckpoints(tmp_path / "run", card) as checkpoints:
+        checkpoints.save(Saved(phase=0, value=0.5, step=3), nnx.state(mnist(outputs=file_outputs)))
+    from_run = replace(run, model=Model(init_from=str(tmp_path / "run")))
+    with pytest.raises(ConfigError, match=f"--loss.two-logits {not two_logits} .*--model.reinit-head True"):
+        load_initial_weights(mnist(outputs=run_outputs), from_run, run_outputs)
+    for each in (run, from_run):  # what the message advises
+        other = replace(each, loss=Loss(two_logits=not two_logits))
+        load_initial_weights(mnist(outputs=file_outputs), other, file_outputs)
     three = mnist(outputs=3)
     with pytest.raises(DataError, match=r"differs\. --model.reinit-head True"):
         load_initial_weights(three, run, 3)

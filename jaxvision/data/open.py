@@ -129,6 +129,11 @@ def _check(dataset: Dataset) -> None:
         raise DataError(f"There must be at least two classes. Received: {classes} ({', '.join(dataset.class_names)}).")
 
 
+def chooses_target(source: str) -> bool:
+    """Whether `data.target` chooses what a source gives to predict: TFDS, shapes, CSV, and a source of your own."""
+    return ":" in source or source in ("shapes", "csv")
+
+
 def _check_fields(dataset: Dataset, data: config.Data, *, given: bool) -> None:
     """Fields that this data has no use for are wrong, not passed over."""
     names = ", ".join(dataset.class_names)
@@ -137,7 +142,7 @@ def _check_fields(dataset: Dataset, data: config.Data, *, given: bool) -> None:
             f"data.class_names: the data has names of its own, {names}. Received: {', '.join(data.class_names)}. "
             "Leave data.class_names out; a run can be evaluated only on data of its own classes."
         )
-    own = ":" in data.source or data.source in ("shapes", "csv")  # these choose by data.target
+    own = chooses_target(data.source)
     only = "mask" if has_masks(dataset.train) else "label"
     if data.target not in (None, only) and (given or not own):
         raise ConfigError(

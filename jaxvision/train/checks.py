@@ -7,6 +7,7 @@ from jax.sharding import Mesh
 
 from jaxvision.config import Run
 from jaxvision.data import Dataset
+from jaxvision.data.open import chooses_target
 from jaxvision.errors import ConfigError, DataError, nearest
 from jaxvision.mesh import AXIS, WIDE, is_wide
 from jaxvision.train.checkpoint import ModelCard
@@ -19,12 +20,12 @@ def require_task(run: Run, dataset: Dataset) -> None:
     """Whether the data has what the task predicts."""
     task_of_data, kind = TARGETS[dataset.train.target.ndim]
     if run.task != task_of_data:
-        other = "data.target to something else in the data"
+        other = ", or data.target to something else in the data" if chooses_target(run.data.source) else ""
         if run.data.source == "csv":
             wanted = {"classification": "one", "multilabel": "any"}.get(run.task)
             other += f", or data.labels_per_image to {wanted}" if wanted else ""
         raise ConfigError(
-            f"task: the images of {run.data.source!r} have {kind}: set task to {task_of_data}, or {other}."
+            f"task: the images of {run.data.source!r} have {kind}: set task to {task_of_data}{other}."
             f" Received: task={run.task!r}"
         )
 

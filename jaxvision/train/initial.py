@@ -1,5 +1,6 @@
 """Where a run's weights start: fresh, published, from a file, or from another run."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -36,22 +37,26 @@ def load_initial_weights(model: nnx.Module, run: Run, num_outputs: int) -> None:
         try:
             load_keras_weights(model, path, reinit_head=settings.reinit_head)
         except OtherHeadError as error:
-            raise error.advising(_advice(error, run)) from error
+            raise error.advising(
+                f"{_other_head(error.outputs, run)} loads the base and leaves the head as it is."
+            ) from error
     if settings.init_from is not None:
-        _copy(nnx.state(restore_best(settings.init_from).model), model, settings.init_from, settings.reinit_head)
+        _copy(nnx.state(restore_best(settings.init_from).model), model, run)
 
 
-def _advice(error: OtherHeadError, run: Run) -> str:
-    reinit = "--model.reinit-head True loads the base and leaves the head as it is."
-    if error.outputs == (2, 1):  # only two classes with a sigmoid make one output
-        return f"With --loss.two-logits True the run has a head of 2 outputs, as the file's. Or {reinit}"
-    if error.outputs == (1, 2) and run.loss.two_logits:
-        return f"With --loss.two-logits False the run has a head of one output, as the file's. Or {reinit}"
+def _other_head(outputs: tuple[int, int] | None, run: Run) -> str:
+    """What to do about a head of other weights. outputs: of theirs and of the run's, where nothing else differs."""
+    reinit = "--model.reinit-head True"
+    if outputs == (2, 1):  # only two classes with a sigmoid make one output
+        return f"With --loss.two-logits True this run's head has 2 outputs too. Or {reinit}"
+    if outputs == (1, 2) and run.loss.two_logits:
+        return f"With --loss.two-logits False this run's head has one output too. Or {reinit}"
     return reinit
 
 
-def _copy(source: nnx.State, model: nnx.Module, run_dir: str, reinit_head: bool) -> None:
+def _copy(source: nnx.State, model: nnx.Module, run: Run) -> None:
     """The variables of another run's model, into those of the same path."""
+    reinit_head = run.model.reinit_head
 
     def copied(state: nnx.State) -> dict[Any, Any]:
         return {
@@ -70,8 +75,21 @@ def _copy(source: nnx.State, model: nnx.Module, run_dir: str, reinit_head: bool)
             faults.append(f"{name}: {given[path].shape} where {variable.shape} is needed")
     if faults:
         raise ConfigError(
-            f"model.init_from: the model of {run_dir} is another one. Set model.reinit_head if only the head differs."
+            f"model.init_from: the model of {run.model.init_from} is another one.{_head_advice(given, wanted, run)}"
             " Received:\n  " + "\n  ".join(faults)
         )
     new: dict[Any, Any] = {path: variable.replace(jnp.asarray(given[path][...])) for path, variable in wanted.items()}
     nnx.update(model, nnx.from_flat_state(new))
+
+
+def _head_advice(given: Mapping[Any, Any], wanted: Mapping[Any, Any], run: Run) -> str:
+    """What to do about the models' differences: of the head alone, or of the base."""
+    same = {path for path in given.keys() & wanted.keys() if given[path].shape == wanted[path].shape}
+    other = (given.keys() | wanted.keys()) - same
+    if any(path[0] != "head" for path in other):
+        return " Give a run of the same model and options."
+    in_both = other <= (given.keys() & wanted.keys())
+    shapes = [(given[path].shape, wanted[path].shape) for path in other] if in_both else []
+    alike = {(theirs[-1], ours[-1]) for theirs, ours in shapes if theirs[:-1] == ours[:-1]}
+    outputs = alike.pop() if len(alike) == 1 and all(theirs[:-1] == ours[:-1] for theirs, ours in shapes) else None
+    return f" Only the head differs. {_other_head(outputs, run)} copies the base and leaves the head as it is."
