@@ -19,11 +19,14 @@ from killed_runs import killed_run
 
 import jaxvision as jv
 from jaxvision.cli import main
+from jaxvision.config import Model
 from jaxvision.data.feed import ResidentFeed
 from jaxvision.errors import DataError, RunFolderError, StoppedError
+from jaxvision.models import model_options
 from jaxvision.models.classifier import Classifier
 from jaxvision.nn import BatchNorm, Chain, Conv, Dense, Dropout, Flatten, Rescaling
 from jaxvision.train.checkpoint import BestCheckpoints, ModelCard, Saved
+from jaxvision.train.deciding import FREE, differing_fields
 from jaxvision.train.lock import RunLock
 from jaxvision.train.log import RunLog
 from jaxvision.train.pace import Pace
@@ -436,6 +439,15 @@ def test_what_changed_is_said(tmp_path, monkeypatch, capsys):
     assert "jax.jax_default_prng_impl: rbg -> threefry2x32" in said
     assert f"source: {'0' * 64} ->" in said
     assert f"modules.{__name__}: {'1' * 64} ->" in said
+
+
+def test_an_option_left_out_is_its_default():
+    """`--resume` of a run that a program began: the command line writes down all options of the model."""
+    begun = jv.Run(model=Model("convnet-mnist", {"features": (4,)}))
+    whole = replace(begun, model=Model("convnet-mnist", {**model_options("convnet-mnist"), "features": (4,)}))
+    assert differing_fields(begun, whole, FREE) == []
+    other = replace(whole, model=Model("convnet-mnist", {**whole.model.options, "dropout": 0.5}))
+    assert differing_fields(begun, other, FREE) == ["model.options.dropout 0.0 there, 0.5 here"]
 
 
 @pytest.mark.parametrize("thing", ["timing.jsonl", "curves.png", "tensorboard", "training", "checkpoints", ".lock"])

@@ -24,6 +24,8 @@ def require_task(run: Run, dataset: Dataset) -> None:
         if run.data.source == "csv":
             wanted = {"classification": "one", "multilabel": "any"}.get(run.task)
             other += f", or data.labels_per_image to {wanted}" if wanted else ""
+        elif (run.task, task_of_data) == ("classification", "multilabel"):
+            other += "; one-hot labels of one class each become class numbers by argmax(-1)"
         raise ConfigError(
             f"task: the images of {run.data.source!r} have {kind}: set task to {task_of_data}{other}."
             f" Received: task={run.task!r}"

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from jaxvision.config import Run
+from jaxvision.models import model_options
 from jaxvision.serialize import fields, to_json
 
 UNDECIDING = (
@@ -34,10 +36,21 @@ def deciding_fields(run: Run, free: Sequence[str] = UNDECIDING) -> dict[str, Any
 
 
 def differing_fields(there: Run, here: Run, free: Sequence[str] = UNDECIDING) -> list[str]:
-    """The fields that are not free in which two runs differ, a text each."""
+    """The fields that are not free in which two runs differ, a text each.
+
+    An option that one of them leaves out has its default there: a command line writes down all options of a model, a
+    program those that it sets.
+    """
+    if there.model.name == here.model.name and there.model.options.keys() != here.model.options.keys():
+        there, here = _with_all_options(there), _with_all_options(here)
     theirs, ours = deciding_fields(there, free), deciding_fields(here, free)
     return [
         f"{name} {theirs.get(name)!r} there, {ours.get(name)!r} here"
         for name in {**theirs, **ours}
         if theirs.get(name) != ours.get(name)
     ]
+
+
+def _with_all_options(run: Run) -> Run:
+    options = {**model_options(run.model.name), **run.model.options}
+    return replace(run, model=replace(run.model, options=options))
