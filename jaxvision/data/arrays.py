@@ -106,7 +106,7 @@ def _fitted(
     if channels != stored and {channels, stored} != {1, 3}:
         raise DataError(
             f"{where}: pictures of {stored} channels cannot become {channels}. "
-            f"Received: data.channels={channels}. Leave it out, or give pictures of 1 or 3 channels."
+            f"Received: data.channels={channels}. Leave it out, or give images of 1 or 3 channels."
         )
     out = np.empty((len(inputs), *size, channels), inputs.dtype)
     for start in range(0, len(inputs), CHUNK):

@@ -184,7 +184,7 @@ def _fit(picture: Any, data: config.Data, where: str) -> Any:
         if {stored, data.channels} != {1, 3}:
             raise DataError(
                 f"{where}: pictures of {stored} channels cannot become {data.channels}. "
-                f"Received: data.channels={data.channels}. Leave it out, or give pictures of 1 or 3 channels."
+                f"Received: data.channels={data.channels}. Leave it out, or give images of 1 or 3 channels."
             )
         if data.channels == 3:
             picture = tf.repeat(picture, 3, axis=-1)

@@ -41,7 +41,7 @@ class OtherHeadError(DataError):
 
 NO_BIASES = (
     "torchvision's ResNet, for one, has none; it also strides in the 3x3 convolution of a block where Keras' strides in"
-    " the first 1x1, and takes pictures normalized in another way. No tensor shows that: such weights compute something"
+    " the first 1x1, and takes images normalized in another way. No tensor shows that: such weights compute something"
     " else here."
 )
 
