@@ -63,6 +63,7 @@ def test_wandb_is_optional_and_gets_the_metrics(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
     told = []
     session = types.SimpleNamespace(
+        id="id-1",
         log=lambda values, step: told.append((values["train/loss"], step)),
         finish=lambda exit_code: told.append(exit_code),
     )
@@ -74,3 +75,8 @@ def test_wandb_is_optional_and_gets_the_metrics(tmp_path, monkeypatch):
     assert told[0]["project"] == "p"
     assert told[0]["config"]["name"] == "a/b"
     assert told[1:] == [(0.1, 3), 1]
+    RunLog(tmp_path, run, start_step=3, records=1).__exit__(None, None, None)  # a resumed run goes on in the same one
+    assert (told[0]["id"], told[3]["id"], told[3]["resume"]) == (None, "id-1", "allow")
+    (tmp_path / "other").mkdir()
+    RunLog(tmp_path / "other", run).__exit__(None, None, None)
+    assert told[-2]["id"] is None

@@ -19,6 +19,9 @@ from jaxvision.errors import ConfigError
 
 Value = float | int | None
 
+WANDB_ID = "wandb_id.txt"
+"""In the run folder: the id of the run at Weights & Biases."""
+
 
 class RunLog:
     """The log of one run; a context manager.
@@ -123,15 +126,23 @@ def require_wandb(run: Run) -> None:
 
 
 def _open_wandb(run: Run, folder: epath.Path) -> Any:
+    """The W&B run, whose id the run folder keeps (wandb_id.txt): a resumed run goes on in it."""
     if run.log.wandb_project is None:
         return None
     require_wandb(run)
     import wandb
 
-    return wandb.init(
+    kept = folder / WANDB_ID
+    known = kept.read_text().strip() if kept.exists() else ""
+    opened = wandb.init(
         project=run.log.wandb_project,
         name=run.name,
         config=dataclasses.asdict(run),
         dir=str(folder),
         reinit="create_new",
+        id=known or None,
+        resume="allow",
     )
+    if opened.id != known:
+        kept.write_text(f"{opened.id}\n")
+    return opened
