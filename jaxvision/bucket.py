@@ -21,9 +21,15 @@ def in_bucket(path: epath.PathLike) -> bool:
     return "://" in os.fspath(path)
 
 
+def expanded(path: epath.PathLike) -> str:
+    """The path with a leading ~ or ~USER as the home folder, where that is known. A shell leaves a quoted ~, and one
+    after --flag=, as it is."""
+    return os.path.expanduser(os.fspath(path))
+
+
 def absolute(path: epath.PathLike) -> epath.Path:
     """The path from the root, of a file system or a bucket: epath's own `resolve` takes gs:// for a relative path."""
-    found = epath.Path(os.fspath(path))
+    found = epath.Path(expanded(path))
     return found if in_bucket(path) else found.resolve()
 
 

@@ -67,6 +67,18 @@ FAULTS: dict[str, tuple[str, str]] = {
         "refused: names the address, after five minutes",
         "test_distributed.py::test_an_address_where_nobody_answers_is_named",
     ),
+    "images added since training, where the validation part was drawn": (
+        "survived: named; the run's own part is evaluated; `--resume` refuses",
+        "test_changed_data.py::test_a_run_measures_its_own_validation_part_and_says_what_changed",
+    ),
+    "an image replaced under its name since training": (
+        "named, left out; refused where nothing of the part is left",
+        "test_changed_data.py::test_an_image_that_changed_under_its_name_and_size_is_left_out",
+    ),
+    "training images in a held-out part of other data": (
+        "a warning that counts and names them",
+        "test_changed_data.py::test_training_images_in_a_held_out_part_are_counted",
+    ),
     "a second signal": ("stops at once", "test_resume.py::test_a_second_signal_stops_at_once"),
     "SIGKILL, in a save too": (
         "`--resume` goes on from the last save and ends with the same bits",

@@ -40,7 +40,7 @@ def test_what_differs_is_told_with_what_changed(finished, tmp_path, capsys):
     config = json.loads((tmp_path / "old" / "config.json").read_text())
     write_json(tmp_path / "old" / "config.json", {**config, "seed": 5})  # as if it had always been run with this seed
     environment = json.loads((finished / "environment.json").read_text())
-    environment["packages"]["jax"] = "0.1"
+    environment["packages"]["jax"], environment["cpu_count"] = "0.1", 999
     write_json(tmp_path / "old" / "environment.json", {**environment, "data_fingerprint": "0" * 64})
     assert main(["rerun", str(tmp_path / "old"), "--run-dir", str(tmp_path / "new")]) == 1
     said = " ".join(capsys.readouterr().out.split())
@@ -48,6 +48,7 @@ def test_what_differs_is_told_with_what_changed(finished, tmp_path, capsys):
     assert "different: best checkpoint: 8 of 8 tensors, by up to" in said
     assert "different: result.json: seed 0 -> 5" in said
     assert "changed since: packages.jax: 0.1 ->" in said
+    assert "changed since: cpu_count: 999 ->" in said
     assert "changed since: the data" in said
 
 

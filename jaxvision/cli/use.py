@@ -8,6 +8,7 @@ import tyro
 
 from jaxvision.cli.runs import flag_value
 from jaxvision.config import Data, Run
+from jaxvision.data.open import undrawn
 from jaxvision.errors import ConfigError
 from jaxvision.report.results import collect_results, measured_line
 from jaxvision.serialize import check
@@ -63,10 +64,11 @@ def parse_run_data(command: str, arguments: type[Arguments], argv: list[str]) ->
 
 
 def _data_to_evaluate(data: Data, flags: list[str]) -> Data:
-    """The run's data; where the flags name other data, without the limits and the set-aside part of the run's own."""
-    if flag_value(flags, "--data.source") is None and flag_value(flags, "--data.path") is None:
+    """The run's data; where the flags name other data, without the limits and the drawn validation part of the run."""
+    named = [flag_value(flags, f"--data.{field}") for field in ("source", "path")]
+    if all(value in (None, own) for value, own in zip(named, (data.source, data.path), strict=True)):
         return data
-    return replace(data, validation_fraction=0.0, limit_train=None, limit_validation=None, limit_test=None)
+    return undrawn(data)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ def csv(data: config.Data) -> Dataset:
         image_shape=(*size, data.channels or 3),
         fingerprint=fingerprint(parts, str(path.parent)),
         left_out=left_out,
+        root=str(path.parent),
     )
 
 

@@ -67,6 +67,7 @@ def folder(data: config.Data) -> Dataset:
         image_shape=(*size, data.channels or 3),
         fingerprint=fingerprint(read, str(root)),
         left_out=left_out,
+        root=str(root),
     )
 
 

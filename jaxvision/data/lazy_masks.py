@@ -82,6 +82,10 @@ class MaskFiles(LazyMasks):
 
     def rows(self, chosen: np.ndarray) -> "MaskFiles":
         paths, pictures = ([files[index] for index in chosen] for files in (self.paths, self.pictures))
+        return self.of(paths, pictures)
+
+    def of(self, paths: Sequence[str], pictures: Sequence[str]) -> "MaskFiles":
+        """Other masks, read in the same way."""
         return MaskFiles(paths, pictures, self.image_size, self.rule, self.resize)
 
 

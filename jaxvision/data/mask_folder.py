@@ -53,6 +53,7 @@ def masks(data: config.Data) -> Dataset:
         image_shape=(*size, data.channels or 3),
         fingerprint=fingerprint(parts, str(root)),
         left_out=left_out,
+        root=str(root),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxvision import config
+from jaxvision.bucket import expanded
 from jaxvision.data.given import given_dataset
 from jaxvision.data.names import composed
 from jaxvision.data.order import choose
@@ -55,6 +56,8 @@ def open_dataset(data: config.Data, *, given: Mapping[str, Any] | None = None) -
     given: {"train": X, "validation": X, "test": X}; X is (pictures, labels) or a tf.data.Dataset of such pairs;
     `data.source` is then not used. Raises DataError for wrong data and ConfigError for a wrong field.
     """
+    if data.path is not None:
+        data = replace(data, path=expanded(data.path))
     if given is not None:
         dataset = given_dataset(given, data)
     elif data.source == "given":
@@ -70,10 +73,21 @@ def open_dataset(data: config.Data, *, given: Mapping[str, Any] | None = None) -
         raise DataError(f"data.source={data.source} must return a Dataset. Received: {type(dataset).__name__}.")
     _check(dataset)
     _check_fields(dataset, data, given=given is not None)
+    return drawn(dataset, data)
+
+
+def drawn(dataset: Dataset, data: config.Data) -> Dataset:
+    """The dataset with the validation part that `data.validation_fraction` asks for, and its parts cut to
+    `data.limit_*`."""
     dataset = _set_aside(dataset, data)
     for name in config.PARTS:
         dataset = _limit(dataset, name, getattr(data, f"limit_{name}"), data.split_seed)
     return dataset
+
+
+def undrawn(data: config.Data) -> config.Data:
+    """The same data, of which nothing is drawn: as the source has it."""
+    return replace(data, validation_fraction=0.0, limit_train=None, limit_validation=None, limit_test=None)
 
 
 def find_source(name: str) -> Source:
@@ -190,7 +204,8 @@ def _set_aside(dataset: Dataset, data: config.Data) -> Dataset:
         )
     aside = choose(data.split_seed, "validation", total, count)
     kept = np.setdiff1d(np.arange(total), aside)
-    return replace(dataset, train=take(dataset.train, kept), validation=take(dataset.train, aside))
+    train, validation = take(dataset.train, kept), take(dataset.train, aside)
+    return replace(dataset, train=train, validation=validation, validation_drawn=True)
 
 
 def _limit(dataset: Dataset, name: str, limit: int | None, seed: int) -> Dataset:

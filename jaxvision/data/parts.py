@@ -4,7 +4,7 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -58,11 +58,13 @@ class ArrayPart:
     """Decoded examples with random access, in memory or memory-mapped.
 
     inputs: uint8 or float32 (N, H, W, C), pixel units 0..255. target: see `Target`. names: file names where they exist.
+    positions: int64 (N,), which examples of the source's part these are; None: all of them.
     """
 
     inputs: np.ndarray | Rows
     target: Target
     names: tuple[str, ...] | None = None
+    positions: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +122,8 @@ class Dataset:
     """Examples to train, validate and test with. image_shape is (H, W, C).
 
     fingerprint: sha256 over what identifies the data as the source has it, before limits and set-aside parts.
-    left_out: pictures of the source that cannot be used and are in no part.
+    left_out: pictures of the source that cannot be used and are in no part. root: the folder that files are named
+    below. validation_drawn: whether the validation part was drawn from the training part (`data.validation_fraction`).
     """
 
     train: Part
@@ -130,6 +133,8 @@ class Dataset:
     image_shape: tuple[int, int, int]
     fingerprint: str
     left_out: tuple[LeftOut, ...] = ()
+    root: str = ""
+    validation_drawn: bool = False
 
 
 def image_shape(part: Part) -> tuple[int, int, int]:
@@ -180,13 +185,31 @@ def take(part: Part, chosen: np.ndarray) -> Part:
     match part:
         case ArrayPart():
             inputs = _rows(part.inputs, chosen)
-            return ArrayPart(inputs, target, part.names and tuple(part.names[index] for index in chosen))
+            names = part.names and tuple(part.names[index] for index in chosen)
+            return ArrayPart(inputs, target, names, chosen if part.positions is None else part.positions[chosen])
         case FilePart():
             paths = tuple(part.paths[index] for index in chosen)
             positions = chosen if part.positions is None else part.positions[chosen]
             return replace(part, paths=paths, target=target, positions=positions, whole=part.whole or part)
         case SequentialPart():
             return replace(part, positions=part.positions[chosen], target=target, whole=part.whole or part)
+
+
+def select(dataset: Dataset, rows: Sequence[tuple[str, int]]) -> Part:
+    """The examples (part, index), in this order, of one or several parts that are stored alike."""
+    names = {name for name, _ in rows}
+    if len(names) == 1:
+        return take(getattr(dataset, names.pop()), np.array([index for _, index in rows]))
+    parts = {name: getattr(dataset, name) for name in names}
+    first = next(iter(parts.values()))
+    paths = () if isinstance(first, ArrayPart) else tuple(parts[name].paths[index] for name, index in rows)
+    if isinstance(first.target, MaskFiles):
+        masks = [parts[name].target.paths[index] for name, index in rows]
+        return replace(first, paths=paths, target=first.target.of(masks, paths))
+    target = np.stack([parts[name].target[index] for name, index in rows])
+    if isinstance(first, ArrayPart):
+        return ArrayPart(np.stack([parts[name].inputs[index] for name, index in rows]), target)
+    return replace(first, paths=paths, target=target)
 
 
 def _rows(array: Any, chosen: np.ndarray) -> Any:

@@ -8,14 +8,15 @@ from typing import Any, Protocol
 import jax
 from flax import nnx
 
-from jaxvision.config import PARTS, Data
+from jaxvision.config import Data
 from jaxvision.data import Dataset, Feed, Part, open_dataset, open_feed
 from jaxvision.data.names import composed
-from jaxvision.errors import ConfigError, DataError
+from jaxvision.errors import DataError
 from jaxvision.mesh import on_all, placed
 from jaxvision.train.checkpoint import ModelCard, RestoredRun, restore_best
 from jaxvision.train.exhausted import steps_in_memory
 from jaxvision.train.metrics import Totals
+from jaxvision.train.run_data import RunData
 from jaxvision.train.step import EvalStep, make_eval_step
 from jaxvision.train.task import TARGETS, Task, make_task
 from jaxvision.types import Batch
@@ -84,8 +85,9 @@ def open_run_part(run_dir: str | os.PathLike[str], *, part: str | None = None, d
     Args:
       part: which part of the dataset; of examples handed over there is only one. None: the validation part, or where
         there is none the test part, or else the training part.
-      data: the dataset to take it from, as `jaxvision.Data`; or the examples themselves, (pictures, labels) arrays or
-        a `tf.data.Dataset` of such pairs. None: the data that the run describes.
+      data: the dataset to take it from, as `jaxvision.Data`; or the examples themselves, (images, labels) arrays or
+        a `tf.data.Dataset` of such pairs. None: the data that the run describes. What has changed since is reported,
+        see `RunData.part`.
 
     Raises:
       RunFolderError: nothing trained there. DataError: the data is not there, or has other classes, pictures of another
@@ -97,19 +99,17 @@ def open_run_part(run_dir: str | os.PathLike[str], *, part: str | None = None, d
     if settings.source == "csv" and not settings.class_names:  # another table need not have rows of all classes
         settings = replace(settings, class_names=restored.card.class_names)
     if data is None or isinstance(data, Data):
-        dataset = open_dataset(settings)
-        parts = {name: value for name in PARTS if (value := getattr(dataset, name)) is not None}
-        name = part or next(name for name in ("validation", "test", "train") if name in parts)
+        opened = RunData(run_dir, run, settings)
+        _require_same(opened.whole, restored.card)
+        name, examples = opened.part(part)
     else:
         # Labels are numbers of the run's classes; nothing is set aside or limited.
         given = {"train": data, "class_names": restored.card.class_names}
         dataset = open_dataset(Data(image_size=restored.card.image_shape[:2], resize=run.data.resize), given=given)
-        parts, name = {"given": dataset.train}, "given"
-    if name not in parts:
-        raise ConfigError(f"part: this data has no part {name!r} to evaluate on. It has: {', '.join(parts)}.")
-    _require_same(dataset, restored.card)
-    task = make_task(run, len(dataset.class_names), dataset.class_names)
-    return RunPart(restored, name, parts[name], task, settings)
+        _require_same(dataset, restored.card)
+        name, examples = "given", dataset.train
+    task = make_task(run, len(restored.card.class_names), restored.card.class_names)
+    return RunPart(restored, name, examples, task, settings)
 
 
 def _require_same(dataset: Dataset, card: ModelCard) -> None:

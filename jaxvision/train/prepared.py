@@ -9,8 +9,10 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from jaxvision.bucket import expanded
 from jaxvision.config import Run
 from jaxvision.data import Dataset, Feed, open_dataset, open_feed
+from jaxvision.data.examples import record_of
 from jaxvision.data.feed import ResidentFeed
 from jaxvision.data.parts import Part
 from jaxvision.errors import ConfigError
@@ -31,13 +33,15 @@ from jaxvision.train.exhausted import pictures_in_memory
 from jaxvision.train.features import with_features
 from jaxvision.train.initial import load_initial_weights
 from jaxvision.train.log import require_wandb
+from jaxvision.train.run_data import read_examples, warn_of_training
 from jaxvision.train.task import Task, make_task
 from jaxvision.train.vectorize import alike
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """runs: alike but for their seeds, names and numbers that may vary; with a card and a fresh model each."""
+    """runs: alike but for their seeds, names and numbers that may vary; with a card and a fresh model each.
+    examples: of each part, as examples.json.gz is to say, on process 0."""
 
     runs: Sequence[Run]
     cards: Sequence[ModelCard]
@@ -48,6 +52,7 @@ class Prepared:
     train_feed: Feed
     validation_feed: Feed | None
     test_feed: Feed | None
+    examples: bytes | None
 
     @property
     def total_steps(self) -> int:
@@ -90,6 +95,7 @@ def prepare(runs: Sequence[Run], data: Mapping[str, Any] | None, *, progress: bo
         _require_same_base(runs, models)
     # Opened before a folder is made: resident pictures are decoded here, and a broken one must leave nothing behind.
     with pictures_in_memory(run), writer_first():
+        images = dataset  # as it was before features take the place of its images
         dataset = with_features(dataset, models[0], run, progress=progress and is_writer())
         prepared = Prepared(
             runs=runs,
@@ -101,6 +107,7 @@ def prepare(runs: Sequence[Run], data: Mapping[str, Any] | None, *, progress: bo
             train_feed=_feed(dataset.train, run, mesh, training=True),
             validation_feed=None if dataset.validation is None else _feed(dataset.validation, run, mesh),
             test_feed=None if dataset.test is None else _feed(dataset.test, run, mesh),
+            examples=_examples(images, run) if is_writer() else None,
         )
     if len(runs) > 1 and not isinstance(prepared.train_feed, ResidentFeed):
         raise ConfigError(
@@ -110,6 +117,15 @@ def prepare(runs: Sequence[Run], data: Mapping[str, Any] | None, *, progress: bo
         )
     require_profiled_steps(run, prepared.total_steps)
     return prepared
+
+
+def _examples(dataset: Dataset, run: Run) -> bytes:
+    """As examples.json.gz keeps them. Warns where the run that this one starts from was trained on held-out ones."""
+    record = record_of(dataset)
+    if run.model.init_from is not None and (before := read_examples(expanded(run.model.init_from))) is not None:
+        for name in {*record.parts} & {"validation", "test"}:
+            warn_of_training(before, run.model.init_from, record.parts[name], name)
+    return record.packed()
 
 
 def _model(card: ModelCard, task: Task) -> nnx.Module:

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxvision.bucket import in_bucket
+from jaxvision.bucket import expanded, in_bucket
+from jaxvision.data.examples import Record, compare
 from jaxvision.errors import ConfigError
 from jaxvision.outputs import output_folder
 from jaxvision.train.checkpoint import restore_best
@@ -18,6 +19,7 @@ from jaxvision.train.fit import fit
 from jaxvision.train.folder import read_config, read_environment, read_metrics
 from jaxvision.train.result import Result, read_result
 from jaxvision.train.resume import changes
+from jaxvision.train.run_data import read_examples
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,11 @@ def rerun(
     first = _Outcome.read(before)  # before the training: what is damaged cannot be compared
     if to is None and in_bucket(run_dir):
         raise ConfigError(f"to: say where to repeat a run that is in a bucket. Received: None, of {os.fspath(run_dir)}")
-    folder = to if to is not None else output_folder(None, f"{Path(run_dir).resolve()}-rerun")
+    folder = to if to is not None else output_folder(None, f"{Path(expanded(run_dir)).resolve()}-rerun")
     second = _Outcome.read(fit(run, run_dir=folder, progress=progress))
     changed = changes(first.environment, second.environment)
-    if first.environment["data_fingerprint"] != second.environment["data_fingerprint"]:
-        changed.append("the data: its fingerprint is another")
+    if data := _data(first, second):
+        changed.append(f"the data: {data}")
     different = (
         *_lines(first.metrics, second.metrics),
         *_tensors(first.tensors, second.tensors),
@@ -84,6 +86,7 @@ class _Outcome:
     result: Result
     metrics: list[dict[str, Any]]
     environment: dict[str, Any]
+    record: Record | None
     tensors: dict[str, np.ndarray]
 
     @classmethod
@@ -92,7 +95,15 @@ class _Outcome:
         state = nnx.to_pure_dict(nnx.state(restore_best(folder).model, nnx.Not(nnx.RngState)))
         leaves = jax.tree_util.tree_leaves_with_path(state)
         tensors = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-        return cls(result, read_metrics(folder), read_environment(folder), tensors)
+        return cls(result, read_metrics(folder), read_environment(folder), read_examples(folder), tensors)
+
+
+def _data(first: _Outcome, second: _Outcome) -> str:
+    """How the data of the repeat differs; empty: not at all."""
+    if first.record is not None and second.record is not None:
+        return str(compare(first.record, second.record).differences)
+    same = first.environment["data_fingerprint"] == second.environment["data_fingerprint"]
+    return "" if same else "its fingerprint is another"
 
 
 def _lines(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> list[str]:

@@ -7,13 +7,16 @@ from typing import Any
 from etils import epath
 from rich.console import Console
 
+from jaxvision.bucket import expanded
 from jaxvision.config import Run
+from jaxvision.data.examples import Record, compare
 from jaxvision.errors import RunFolderError
 from jaxvision.outputs import write_whole
 from jaxvision.processes import on_writer
 from jaxvision.serialize import fields
 from jaxvision.train.deciding import FREE, differing_fields
 from jaxvision.train.folder import environment, read_config, read_environment, write_environment
+from jaxvision.train.run_data import read_examples
 from jaxvision.train.training_state import ASIDE, Place, StoredState, TrainingStates
 
 COMPARED = (
@@ -27,7 +30,7 @@ def begun_run(run: Run, run_dir: str | os.PathLike[str] | None) -> epath.Path | 
 
     Raises: RunFolderError: it is of another run.
     """
-    folder = default_folder(run) if run_dir is None else epath.Path(os.fspath(run_dir))
+    folder = default_folder(run) if run_dir is None else epath.Path(expanded(run_dir))
     if not (folder / "config.json").exists():
         if any(folder.glob("*/*/MANIFEST.json")):
             raise RunFolderError(f"run folder {folder}: its config.json is missing. Bring it back to resume the run.")
@@ -41,22 +44,25 @@ def default_folder(run: Run) -> epath.Path:
     return epath.Path("runs") / run.name
 
 
-def take_up(folder: epath.Path, run: Run, fingerprint: str, *, together: int = 1) -> StoredState | None:
+def take_up(
+    folder: epath.Path, run: Run, fingerprint: str, examples: bytes | None = None, *, together: int = 1
+) -> StoredState | None:
     """The training state to go on from, the newest that is whole, with the files of the run as they were at it; None
-    where nothing was saved yet: the run starts over. Says on the terminal what has changed since.
+    where nothing was saved yet: the run starts over. Says on the terminal what has changed since. examples:
+    of the data as it is now (`Record.packed`), on process 0.
 
     Raises: RunFolderError: the data has changed, or the folder was.
     """
-    stored = on_writer(lambda: _take_up(folder, run, fingerprint, together))
+    stored = on_writer(lambda: _take_up(folder, run, fingerprint, examples, together))
     return None if stored is None else StoredState.from_json(stored)
 
 
-def _take_up(folder: epath.Path, run: Run, fingerprint: str, together: int) -> str | None:
+def _take_up(folder: epath.Path, run: Run, fingerprint: str, examples: bytes | None, together: int) -> str | None:
     console = Console(highlight=False, soft_wrap=True, stderr=True)
     if not (folder / "environment.json").exists():
         write_environment(folder, run, fingerprint=fingerprint, together=together)
     before, now = read_environment(folder), environment(run, fingerprint=fingerprint, together=together)
-    require_same_data(before, fingerprint, folder)
+    require_same_data(before, fingerprint, examples, folder)
     with TrainingStates(folder, alone=True) as states:
         stored, damaged = states.newest()
     for line in damaged:
@@ -87,20 +93,30 @@ def require_same_run(folder: epath.Path, run: Run) -> None:
         )
 
 
-def require_same_data(environment: dict[str, Any], fingerprint: str, folder: epath.Path) -> None:
-    """Raises RunFolderError where the data is not what the run was begun with."""
-    if environment["data_fingerprint"] != fingerprint:
+def require_same_data(
+    environment: dict[str, Any], fingerprint: str, examples: bytes | None, folder: epath.Path
+) -> None:
+    """Raises RunFolderError where the data is not what the run was begun with, by its fingerprint or by content."""
+    before, now = environment["data_fingerprint"], fingerprint
+    kept, changed = read_examples(folder), ""
+    if kept is not None and examples is not None:
+        changed = str(compare(kept, Record.unpacked(examples)).differences)
+    if before != now or changed:
+        changed = changed or f"its fingerprint was {before[:12]}, now {now[:12]}"
         raise RunFolderError(
-            f"run folder {folder}: the data has changed since the run was begun (its fingerprint was"
-            f" {environment['data_fingerprint'][:12]}, now {fingerprint[:12]}); a run on both would be neither. Bring"
-            " the old data back, or start a new run."
+            f"run folder {folder}: the data has changed since the run was begun; a run on both would be neither. Bring"
+            f" the old data back, or start a new run. Received: {changed}."
         )
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What has changed between two environment.json that may change the numbers, a line each."""
     old, new = (dict(fields({name: document.get(name) for name in COMPARED})) for document in (before, now))
-    return [f"{name}: {old.get(name)} -> {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)]
+    found = [f"{name}: {old.get(name)} -> {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)]
+    cores = before.get("cpu_count"), now.get("cpu_count")
+    if now.get("backend") == "cpu" and None not in cores and cores[0] != cores[1]:
+        found.append(f"cpu_count: {cores[0]} -> {cores[1]}; on a CPU, sums are split over the cores and rounded so")
+    return found
 
 
 def cut_records(folder: epath.Path, place: Place) -> None:

@@ -24,6 +24,7 @@ from jaxvision.train.pace import Pace
 from jaxvision.train.prepared import Prepared
 from jaxvision.train.result import Metrics, PhaseResult, Result, read_result, write_left_out, write_result
 from jaxvision.train.resume import take_up
+from jaxvision.train.run_data import write_examples
 from jaxvision.train.signals import StopSignal
 from jaxvision.train.step import from_features, from_pictures
 
@@ -55,11 +56,13 @@ def train_members(
 def _opened(prepared: Prepared, number: int, folder: epath.Path, begun: bool) -> Member:
     run, fingerprint, stored = prepared.runs[number], prepared.dataset.fingerprint, None
     if begun:
-        stored = take_up(folder, run, fingerprint, together=len(prepared.runs))
+        stored = take_up(folder, run, fingerprint, prepared.examples, together=len(prepared.runs))
     elif is_writer():
         write_config(folder, run)
         write_environment(folder, run, fingerprint=fingerprint, together=len(prepared.runs))
     if is_writer():
+        assert prepared.examples is not None
+        write_examples(folder, prepared.examples)
         write_left_out(folder, prepared.dataset.left_out)
     return Member(folder, prepared.cards[number], prepared.models[number], stored)
 
