@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from etils import epath
 
 from jaxvision.ablation import Ablation
-from jaxvision.bucket import in_bucket, require_reachable
+from jaxvision.bucket import expanded, in_bucket, require_reachable
 from jaxvision.config import Run
 from jaxvision.errors import ConfigError, nearest
 from jaxvision.serialize import check, from_json
@@ -73,6 +73,7 @@ def load_run(name: str) -> Run:
     Raises:
       ConfigError: nothing of that name; the message names the nearest.
     """
+    name = expanded(name)
     if (place := _python_file(name)) is not None:
         return _pick(place, read_file(place[0]), "run").run
     experiments = list_experiments()
@@ -92,6 +93,7 @@ def load_run(name: str) -> Run:
 
 def load_ablation(name: str) -> Ablation:
     """The ablation of that name, or in `path/to/file.py:VARIABLE`, with a summary. ConfigError: there is none."""
+    name = expanded(name)
     if (place := _python_file(name)) is not None:
         entry = _pick(place, read_ablations(place[0]), "ablation")
     else:

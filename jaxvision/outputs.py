@@ -8,7 +8,7 @@ from pathlib import Path
 
 from etils import epath
 
-from jaxvision.bucket import in_bucket
+from jaxvision.bucket import expanded, in_bucket
 from jaxvision.errors import ConfigError
 
 
@@ -41,7 +41,7 @@ def output_folder(asked: str | None, name: str) -> Path:
     """The folder that was asked for; else `name` in the current folder, or name-2, name-3, ... where there is something
     already. Makes nothing."""
     if asked is not None:
-        return Path(asked)
+        return Path(expanded(asked))
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     return next(folder for folder in map(Path, names) if not (folder.exists() or folder.is_symlink()))
 
@@ -74,7 +74,7 @@ def write_output(file: Path, content: bytes) -> None:
 
 def write_whole(path: epath.PathLike, content: bytes | memoryview) -> None:
     """What is at `path` afterwards is all of `content`; or what was there before, and an OSError."""
-    target = epath.Path(path)
+    target = epath.Path(expanded(path))
     if in_bucket(target):  # an upload is whole or nothing; a move would be a copy
         target.write_bytes(bytes(content))
         return

@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run is gone, 2 for a `UserError` or wrong arguments, 130 for Ctrl-C, 143 for SIGTERM in training, 141 where nobody
     reads the output.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = [_with_home(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     # Libraries warn of what their callers, us, do on purpose; TensorFlow also greets.
     logging.getLogger("absl").setLevel(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -101,6 +101,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What is still to be flushed at exit goes nowhere, so that Python has nothing to complain of.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+
+
+def _with_home(argument: str) -> str:
+    """~/FILE and --flag=~/FILE with the home folder, as a shell has it where nothing is quoted."""
+    name, equals, value = argument.partition("=")
+    if equals and name.startswith("-"):
+        return f"{name}={os.path.expanduser(value)}"
+    return os.path.expanduser(argument)
 
 
 def _run(arguments: list[str]) -> int:

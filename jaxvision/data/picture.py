@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from jaxvision.bucket import expanded
 from jaxvision.data.orientation import turned
 from jaxvision.data.picture_file import (
     MAX_PIXELS,
@@ -40,8 +41,9 @@ def read_picture(
     """
     if channels not in (None, 1, 3):
         raise DataError(f"A picture is read with 1 or 3 channels. Received: channels={channels}.")
+    path = expanded(path)
     if not os.path.exists(path):
-        raise DataError(f"{path}: there is no such file. Received: {os.fspath(path)!r} (seen from {Path.cwd()}).")
+        raise DataError(f"{path}: there is no such file. Received: {path!r} (seen from {Path.cwd()}).")
     try:
         pixels, deep = decoded(path, channels)
     except FaultError as fault:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxvision.bucket import expanded
 from jaxvision.errors import DataError, nearest
 
 Box = tuple[float, float, float, float]
@@ -17,6 +18,7 @@ def read_boxes(path: str | os.PathLike[str], pictures: Sequence[str]) -> list[Bo
 
     Raises: DataError: the file is not so, a picture has no box, or a box has no area.
     """
+    path = expanded(path)
     try:
         boxes = json.loads(Path(path).read_text(encoding="utf-8"))["boxes"]
         known = {name: tuple(float(edge) for edge in box) for name, box in boxes.items()}

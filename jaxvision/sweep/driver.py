@@ -10,6 +10,7 @@ from typing import Literal
 from rich.console import Console
 
 from jaxvision.ablation import Ablation
+from jaxvision.bucket import expanded
 from jaxvision.errors import RunFolderError, StoppedError
 from jaxvision.report.plan import NAME, PlannedTrial, failure_file, read_plan, write_plan
 from jaxvision.serialize import to_json
@@ -59,7 +60,7 @@ def ablate(ablation: Ablation, folder: str | os.PathLike[str], settings: Setting
     """
     if settings.engine == "ray":
         require_ray()
-    sweep = prepare(ablation, Path(folder))
+    sweep = prepare(ablation, Path(expanded(folder)))
     chosen = choose(sweep.plan, settings.arms)
     require_same(sweep, rerun=settings.rerun)
     with usable(sweep.folder):

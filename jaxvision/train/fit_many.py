@@ -10,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxvision.bucket import require_reachable
+from jaxvision.bucket import expanded, require_reachable
 from jaxvision.changes import changed
 from jaxvision.config import Run
 from jaxvision.errors import ConfigError, NonFiniteLossError, RunFolderError, StoppedError
@@ -58,7 +58,7 @@ def fit_many(
         before it is raised; `jaxvision.read_result` reads them.
     """
     runs = _expanded(run, seeds, arms)
-    parent = default_folder(run) if run_dir is None else epath.Path(run_dir)
+    parent = default_folder(run) if run_dir is None else epath.Path(expanded(run_dir))
     require_reachable(parent)
     own = not parent.exists()
     if not resume and run_dir is not None:
@@ -88,7 +88,7 @@ def fit_together(
     started = time.perf_counter()
     keep_memory()
     keep_compiled()
-    folders = [epath.Path(folder) for _, folder in runs]
+    folders = [epath.Path(expanded(folder)) for _, folder in runs]
     checked = [described(run, data) for run, _ in runs]
     begun = [resume and begun_run(run, folder) is not None for run, folder in zip(checked, folders, strict=True)]
     for folder, is_begun in zip(folders, begun, strict=True):

@@ -17,7 +17,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxvision.bucket import require_reachable
+from jaxvision.bucket import expanded, require_reachable
 from jaxvision.config import Run
 from jaxvision.cores import available_cores
 from jaxvision.errors import RunFolderError
@@ -59,7 +59,7 @@ def new_run_folder(name: str, run_dir: str | os.PathLike[str] | None = None) -> 
     Raises:
       RunFolderError: `run_dir` exists and is not empty, or is a file; or no folder can be made there.
     """
-    folder = epath.Path("runs") / name if run_dir is None else epath.Path(run_dir)
+    folder = epath.Path("runs") / name if run_dir is None else epath.Path(expanded(run_dir))
     try:
         if run_dir is None:
             return _first_free(folder)
@@ -76,7 +76,7 @@ def new_run_folder(name: str, run_dir: str | os.PathLike[str] | None = None) -> 
 def require_free(run_dir: epath.PathLike) -> None:
     """Raises RunFolderError where `run_dir` is a file or a folder with something in it that is not hidden: a run killed
     at its very start leaves its lock there."""
-    folder = epath.Path(run_dir)
+    folder = epath.Path(expanded(run_dir))
     if folder.exists() and (not folder.is_dir() or any(path.name[0] != "." for path in folder.iterdir())):
         raise RunFolderError(
             f"run folder {folder}: already there and not empty; a run is never written over. "
@@ -131,7 +131,7 @@ def read_config(run_dir: epath.PathLike) -> Run:
       RunFolderError: no such folder, or not a run folder. ConfigError: config.json is damaged.
     """
     require_reachable(run_dir)
-    path = epath.Path(run_dir) / "config.json"
+    path = epath.Path(expanded(run_dir)) / "config.json"
     if not path.exists():
         raise RunFolderError(f"run folder {epath.Path(run_dir)}: has no config.json. Received: {os.fspath(run_dir)!r}")
     return from_json(read_text(path), where=str(path))
@@ -139,7 +139,7 @@ def read_config(run_dir: epath.PathLike) -> Run:
 
 def read_metrics(run_dir: epath.PathLike) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, in order; a last line cut off by a crash is left out."""
-    return read_lines(epath.Path(run_dir) / "metrics.jsonl")
+    return read_lines(epath.Path(expanded(run_dir)) / "metrics.jsonl")
 
 
 def read_lines(path: epath.PathLike) -> list[dict[str, Any]]:
@@ -186,7 +186,7 @@ def read_environment(run_dir: epath.PathLike) -> dict[str, Any]:
 
     Raises: RunFolderError: it cannot be read, or is damaged.
     """
-    path = epath.Path(run_dir) / "environment.json"
+    path = epath.Path(expanded(run_dir)) / "environment.json"
     try:
         found = json.loads(read_text(path))
     except json.JSONDecodeError as error:

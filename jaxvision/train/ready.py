@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
+from jaxvision.bucket import expanded
 from jaxvision.config import Data, Model, Run
 from jaxvision.errors import ConfigError, nearest
 from jaxvision.experiments import list_experiments, load_run
@@ -71,7 +72,7 @@ def ready_model(
 
     Raises: UserError: no such run or model, no weights, weights of another model, or no base to take alone.
     """
-    source = os.fspath(source)
+    source = expanded(source)
     if _is_run(source):
         for flag, value in (("weights", weights), ("image_size", image_size)):
             if value is not None:
@@ -103,6 +104,7 @@ def model_with_file(
 
     Raises: UserError: no such model or run, or the file's weights are of another.
     """
+    name = expanded(name)
     known = [*model_names(), *list_experiments()]
     if name not in known and ":" not in name and not Path(name).exists():
         raise ConfigError(

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from etils import epath
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
+from jaxvision.bucket import expanded
 from jaxvision.errors import RunFolderError
 from jaxvision.train.folder import read_text, write_json
 
@@ -82,6 +83,7 @@ def read_result(run_dir: epath.PathLike) -> Result:
     Raises:
       RunFolderError: the folder has no result.json (the run has not finished), or it is damaged.
     """
+    run_dir = expanded(run_dir)
     path = epath.Path(run_dir) / "result.json"
     if not path.exists():
         raise RunFolderError(
