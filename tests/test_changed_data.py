@@ -18,7 +18,9 @@ from jaxvision.data import open_dataset
 from jaxvision.data.examples import record_of
 from jaxvision.errors import ConfigError, DataError, RunFolderError
 from jaxvision.nn import Dense
-from jaxvision.train.folder import write_environment
+from jaxvision.report.plan import write_plan
+from jaxvision.sweep.prepare import prepare, require_same
+from jaxvision.train.folder import write_config, write_environment
 from jaxvision.train.run_data import NAME, RunData, write_examples
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
@@ -222,6 +224,22 @@ def test_rows_of_a_table_may_come_in_another_order_and_not_with_other_labels(tmp
     write([[name, *("11" if name == names[1] else values)] for name, *values in table])
     match = rf"1 with another label or mask \({names[1]}\). Only 2 of the 3"
     assert run.warned("validation", match) == [names[0], names[2]]
+
+
+def test_an_ablation_names_what_has_changed_under_its_trials(drawn, tmp_path):
+    run = replace(drawn.run, name="small", model=jv.Model(f"{__name__}:Tiny"), phases=(jv.Phase(epochs=1),))
+    ablation = jv.Ablation(run, {"flip": {"augment.flip": "horizontal"}}, "factorial", seeds=1)
+    folder = tmp_path / "ablation"
+    sweep = prepare(ablation, folder)
+    folder.mkdir()
+    write_plan(folder, sweep.plan)
+    for name, wanted in sweep.wanted.items():
+        shutil.copytree(drawn.folder, folder / name)
+        write_config(folder / name, wanted.run)
+    assert not prepare(ablation, folder).differing
+    classes(tmp_path / "data", numbers=range(20, 22))
+    with pytest.raises(RunFolderError, match=r"data: 2 added \(a/a20\.bmp, b/b21\.bmp\)"):
+        require_same(prepare(ablation, folder), rerun=False)
 
 
 @pytest.mark.parametrize("source", ["masks", "pets"])

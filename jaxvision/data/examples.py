@@ -194,33 +194,42 @@ def compare(before: Record, now: Record) -> Comparison:
     or, where both contents were hashed, another."""
     old, new = _rows(before), _rows(now)
     same = {name: name for name, row in old.items() if name in new and row.is_as(new[name])}
-    by_content: dict[str, list[str]] = {}
     taken = set(same.values())
-    for name, row in new.items():
-        if name not in taken and is_hashed(row.content):
-            by_content.setdefault(row.content, []).append(name)
+    free = [name for name, row in reversed(new.items()) if name not in taken and is_hashed(row.content)]
+    twins: dict[tuple[str, str], list[str]] = {}
+    of_content: dict[str, list[str]] = {}
+    for name in free:
+        twins.setdefault((new[name].content, str(new[name].target)), []).append(name)
+        of_content.setdefault(new[name].content, []).append(name)
+    kept: set[str] = set()
+
+    def next_of(names: list[str]) -> str | None:
+        """The first that no example of the record has been found to be yet."""
+        while names and names[-1] in kept:
+            names.pop()
+        return names[-1] if names else None
+
     missing: list[str] = []
     content: list[str] = []
     target: list[str] = []
-    kept: set[str] = set()
     for name, row in old.items():
         if name in same:
             continue
-        twins = by_content.get(row.content, []) if is_hashed(row.content) else []
-        twin = next((other for other in twins if new[other].target == row.target), twins[0] if twins else None)
-        if twin is not None and new[twin].target == row.target:
-            same[name] = twin
-        elif twin is not None:
-            target.append(name if twin == name else f"{name}, now {twin}")
-        elif name in new and name not in taken:
-            (target if _alike(row.content, new[name].content) else content).append(name)
-            twin = name
-        else:
+        is_there = name in new and name not in taken and name not in kept
+        if found := next_of(twins.get((row.content, str(row.target)), [])):
+            same[name] = found
+        elif is_there and _alike(row.content, new[name].content):
+            found = name
+            target.append(name)
+        elif found := next_of(of_content.get(row.content, [])):
+            target.append(f"{name}, now {found}")
+        elif is_there:
+            found = name
+            content.append(name)
+        if found is None:
             missing.append(name)
-        if twin is not None:
-            kept.add(twin)
-            if twin in twins:
-                twins.remove(twin)
+        else:
+            kept.add(found)
     added = [name for name in new if name not in taken and name not in kept]
     moved = [name for name, other in same.items() if old[name].source != new[other].source]
     renamed = [f"{name}, now {other}" for name, other in same.items() if name != other]

@@ -10,6 +10,7 @@ from typing import Any
 from jaxvision.ablation import Ablation
 from jaxvision.config import Data, Run
 from jaxvision.data import Dataset, open_dataset
+from jaxvision.data.examples import compare, record_of
 from jaxvision.errors import ConfigError, RunFolderError, UserError, nearest
 from jaxvision.models import abstract_model, model_options
 from jaxvision.outputs import require_writable
@@ -18,6 +19,7 @@ from jaxvision.sweep.finished import state_of
 from jaxvision.sweep.identity import Differences, Identity, differences, read_identity
 from jaxvision.train.folder import code_version
 from jaxvision.train.freeze import select
+from jaxvision.train.run_data import read_examples
 from jaxvision.train.task import make_task
 
 REPLACED = "replaced"
@@ -53,7 +55,8 @@ def prepare(ablation: Ablation, folder: Path) -> Sweep:
         _require_model(arm.run, datasets[arm.run.data], f"{ablation.name}: arm {arm.name}")
     require_defaults(ablation)
     code = code_version()
-    planned, every, differing = [], {}, {}
+    planned, every = [], {}
+    differing: dict[str, Differences] = {}
     for trial in trials:
         name = f"{trial.arm}/seed-{trial.seed}"
         wanted = every[name] = Identity(trial.run, datasets[trial.run.data].fingerprint, code)
@@ -62,6 +65,8 @@ def prepare(ablation: Ablation, folder: Path) -> Sweep:
             found = Differences() if there is None else differences(there, wanted)
         except RunFolderError as error:
             there, found = None, Differences(config=(str(error),))
+        if found.data and not any(other.data for other in differing.values()):  # of one trial: it reads the files
+            found = replace(found, data=_data_differences(folder / name, datasets[trial.run.data]) or found.data)
         if found != Differences():
             differing[name] = found
         # What is there is what it was made with.
@@ -77,6 +82,13 @@ def prepare(ablation: Ablation, folder: Path) -> Sweep:
         trials=tuple(planned),
     )
     return Sweep(folder, plan, every, differing, code)
+
+
+def _data_differences(folder: Path, dataset: Dataset) -> tuple[str, ...]:
+    """How the data differs from that of a trial, where its folder keeps a list of the examples."""
+    before = read_examples(folder)
+    said = "" if before is None else str(compare(before, record_of(dataset)).differences)
+    return (f"data: {said}",) if said else ()
 
 
 def choose(plan: Plan, patterns: Sequence[str]) -> list[PlannedTrial]:

@@ -101,7 +101,9 @@ class _Outcome:
 def _data(first: _Outcome, second: _Outcome) -> str:
     """How the data of the repeat differs; empty: not at all."""
     if first.record is not None and second.record is not None:
-        return str(compare(first.record, second.record).differences)
+        differences = compare(first.record, second.record).differences
+        if said := str(differences):
+            return said
     same = first.environment["data_fingerprint"] == second.environment["data_fingerprint"]
     return "" if same else "its fingerprint is another"
 
