@@ -120,6 +120,14 @@ FAULTS: dict[str, tuple[str, str]] = {
         "as on a disk: `--resume` ends with the same bits",
         "test_bucket.py::test_a_run_in_a_bucket_stopped_and_resumed_ends_as_on_a_disk",
     ),
+    "custom model that cannot be called, or not be traced in training": (
+        "refused: names the error and its line; no folder is left",
+        "test_plain_nnx.py::test_a_model_that_cannot_be_trained_is_refused_before_a_folder_is_made",
+    ),
+    "custom model that gives probabilities, or is random in evaluation": (
+        "a warning before training that names what it ends with, or what a prediction changes",
+        "test_plain_nnx.py::test_what_looks_wrong_of_a_model_is_warned_of",
+    ),
     "another number of devices": (
         "survived: `--resume` goes on, to rounding, and says so",
         "test_devices.py::test_as_on_one_device_to_rounding",

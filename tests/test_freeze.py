@@ -52,15 +52,6 @@ class Normed(Classifier):
         super().__init__(preprocessing=Rescaling(), base=base, head=head)
 
 
-class FlaxNormed(Classifier):
-    """With flax' own BatchNorm in the base."""
-
-    def __init__(self, input_shape, num_classes, *, dtype=jnp.float32, rngs):
-        norm, logits = nnx.BatchNorm(1, use_running_average=False, rngs=rngs), Dense(1, num_classes, rngs=rngs)
-        head = Chain(average=GlobalAveragePool(), logits=logits)
-        super().__init__(preprocessing=Rescaling(), base=Chain(norm=norm), head=head)
-
-
 NORMED = replace(RUN, model=Model(f"{__name__}:Normed"), checkpoint=Checkpoint(monitor=None))
 
 
@@ -296,7 +287,6 @@ def test_features_are_those_of_the_pictures_at_hand(tmp_path, monkeypatch):
         ({"phases": (Phase(trainable=()),)}, "nothing is left to train"),
         ({"phases": (Phase(groups=(Group("conv9", 0.1),)),)}, r"phases\.0\.groups.*conv9"),
         ({"phases": (Phase(trainable=("head",), groups=(Group("conv1", 0.1),)),)}, "matches is frozen.*conv1"),
-        ({"model": Model(f"{__name__}:FlaxNormed"), "phases": (Phase(trainable=("head",)),)}, "base/norm is flax' own"),
         ({"model": Model("resnet50")}, r"data\.channels to 3. Received: 1"),
         ({"cache_features": "all", "phases": (Phase(trainable=("conv2",)),)}, "base is frozen"),
         ({"cache_features": "all"}, "needs a frozen base"),

@@ -9,7 +9,7 @@ import numpy as np
 from jaxvision import config
 from jaxvision.data.parts import ArrayPart, Dataset, Part, fingerprint, image_shape
 from jaxvision.data.picture import resize_bilinear
-from jaxvision.data.targets import array_target, fitted_masks, numbered_classes
+from jaxvision.data.targets import array_target, even_array, fitted_masks, numbered_classes
 from jaxvision.errors import DataError
 
 GRAY_WEIGHTS = np.array([[0.2989], [0.5870], [0.1140]], np.float32)
@@ -24,7 +24,7 @@ def array_part(inputs: Any, target: Any, where: str, data: config.Data) -> Array
 
     `data.image_size` and `data.channels` are applied. `where` names the part in messages.
     """
-    inputs, target = np.asarray(inputs), array_target(target, where, data)
+    inputs, target = even_array(inputs, f"{where}: pictures"), array_target(target, where, data)
     if inputs.dtype == object or inputs.ndim not in (3, 4):
         raise DataError(
             f"{where}: pictures must have shape (N, H, W, C), all of one size. "

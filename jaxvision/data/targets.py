@@ -28,12 +28,22 @@ def array_target(target: Any, where: str, data: config.Data) -> np.ndarray:
     Integers (N,): class numbers. 0 and 1 of any number type (N, K), K >= 2: multiple labels. Integers (N, H, W) or
     (N, H, W, 1): masks, of which `data.label_offset` is taken off; `data.ignore_label` and 255 count nowhere.
     """
-    target = np.asarray(target)
+    target = even_array(target, f"{where}: labels")
     if target.ndim == 2 and target.shape[1] > 1 and target.dtype.kind in "biuf":
         return multiple_labels(target, where)
     if target.ndim == 4 and target.shape[3] == 1:
         target = target[..., 0]
     return _class_masks(target, where, data) if target.ndim == 3 else labels(target, where)
+
+
+def even_array(values: Any, what: str) -> np.ndarray:
+    """`np.asarray`. Raises: DataError: its rows are of unequal lengths; the message begins with `what`."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        lengths = sorted({np.shape(row) for row in values}, key=str) if all(map(np.size, values)) else []
+        said = f"rows of shape {', '.join(map(str, lengths[:3]))}" if len(lengths) > 1 else str(error)
+        raise DataError(f"{what} must all have one shape. Received: {said}") from error
 
 
 def labels(target: Any, where: str) -> np.ndarray:

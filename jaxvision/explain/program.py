@@ -16,6 +16,7 @@ from jaxvision.explain.scores import check_classes, predicted
 from jaxvision.models.layers import find_layer, layer_name, layer_outputs
 from jaxvision.nn import Conv, Dense
 from jaxvision.nn.activation import linear as no_activation
+from jaxvision.nn.mode import call, call_model, set_mode
 from jaxvision.nn.watch import Path, current_trace, watch
 
 Classes = Sequence[int] | np.ndarray | int | None
@@ -185,9 +186,10 @@ def outputs_at(
     model = nnx.merge(graph, state, copy=True)
     if linear:
         _drop_activations(model, paths)
+    set_mode(model, train=False)
     watch(model, note)
     with contextlib.suppress(Reached):
-        model(images)  # type: ignore[operator]
+        call(model, images)
     if missing := [layer_name(path) for path in paths if path not in found]:
         raise ConfigError(f"layer: not run for a prediction: {', '.join(missing)}.")
     return found
@@ -214,13 +216,14 @@ def with_change(
         return output + change.astype(output.dtype)
 
     model = nnx.merge(graph, state, copy=True)
+    set_mode(model, train=False)
     watch(model, add)
-    return model(images), found[-1]  # type: ignore[operator]
+    return call(model, images), found[-1]
 
 
 def logits_of(graph: nnx.GraphDef, state: nnx.State, images: jax.Array) -> jax.Array:
     """The model's logits in evaluation mode."""
-    return nnx.merge(graph, state, copy=True)(images)
+    return call_model(nnx.merge(graph, state, copy=True), images)
 
 
 @partial(jax.jit, static_argnums=0)

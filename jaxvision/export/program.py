@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxvision.nn.mode import call_model
 from jaxvision.train.metrics import class_probabilities
 from jaxvision.train.ready import ReadyModel
 
@@ -30,7 +31,7 @@ def as_function(ready: ReadyModel) -> tuple[Function, Parameters]:
     def function(parameters: Parameters, images: jax.Array) -> dict[str, jax.Array]:
         filled = [(path, variable.replace(parameters[name])) for name, (path, variable) in variables.items()]
         model = nnx.merge(graph, random, nnx.from_flat_state(filled))
-        outputs = model(images, train=False).astype(jnp.float32)
+        outputs = call_model(model, images).astype(jnp.float32)
         if ready.num_outputs is None:
             return {"features": outputs}
         return {"logits": outputs, "probabilities": class_probabilities(outputs)}

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxvision.errors import ConfigError, nearest
+from jaxvision.nn.mode import call, set_mode
 from jaxvision.nn.watch import Path, current_trace, watch
 
 
@@ -45,8 +46,9 @@ def layer_outputs(model: nnx.Module, input_shape: tuple[int, ...]) -> tuple[Laye
             return output
 
         merged = nnx.merge(graph, state, copy=True)
+        set_mode(merged, train=False)
         watch(merged, note)
-        return merged(images)
+        return call(merged, images)
 
     jax.eval_shape(forward, state, jax.ShapeDtypeStruct((1, *input_shape), jnp.uint8))
     modules = dict(nnx.iter_modules(model))

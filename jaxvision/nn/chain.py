@@ -1,10 +1,12 @@
 """Named layers, one after the other, and how a layer is told that the network is in training."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 from flax import nnx
 
+from jaxvision.nn.mode import call
 from jaxvision.nn.pooled import finishes_after, pooled
 from jaxvision.nn.rematerialize import recomputed
 
@@ -24,7 +26,9 @@ class TrainingAware(nnx.Module):
 
 def apply(layer: nnx.Module, x: jax.Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
     """`layer` on `x`, told of training where it wants to know and is not frozen."""
-    return layer(x, train and not layer.frozen, rngs=rngs) if isinstance(layer, TrainingAware) else layer(x)
+    if isinstance(layer, TrainingAware):
+        return layer(x, train and not layer.frozen, rngs=rngs)
+    return call(layer, x, train, rngs)
 
 
 class Chain(TrainingAware):
@@ -78,7 +82,7 @@ class Chain(TrainingAware):
         for name, layer in zip(self.names, self, strict=True):
             is_first = is_last = False
             if train and self.rematerialized:
-                before, x = x, jax.eval_shape(lambda x, layer=layer: apply(layer, x, False, None), x)
+                before, x = x, _shape_after(layer, x)
                 is_first = _holds_layers(layer)
                 is_last = _holds_blocks(layer) or _is_resized(before.shape, x.shape)
             if is_first and stretches[-1]:
@@ -120,6 +124,11 @@ def rematerialize_blocks(model: nnx.Module) -> bool:
         is_outermost = not any(path[:length] in chains for length in range(len(path)))
         chain.rematerialized = is_outermost or _holds_blocks(chain)
     return bool(chains)
+
+
+def _shape_after(layer: nnx.Module, x: Any) -> Any:
+    graph, state = nnx.split(layer)  # merged inside, where a plain layer may note something
+    return jax.eval_shape(lambda state, x: apply(nnx.merge(graph, state, copy=True), x, False, None), state, x)
 
 
 def _holds_layers(layer: nnx.Module) -> bool:

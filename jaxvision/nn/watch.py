@@ -1,7 +1,7 @@
 """Seeing, and changing, what the layers of any model give, without the model knowing of it."""
 
 from collections.abc import Callable, Hashable
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 from flax import nnx
@@ -38,6 +38,7 @@ def current_trace() -> Hashable:
 
 @cache
 def _watched(kind: type[nnx.Module]) -> type[nnx.Module]:
+    @wraps(kind.__call__)  # type: ignore[operator]
     def call(self: nnx.Module, *args: Any, **kwargs: Any) -> Any:
         path, hook = vars(self)[_HOOK]
         return hook(path, kind.__call__(self, *args, **kwargs))  # type: ignore[operator]

@@ -1,19 +1,30 @@
 """Whether a run, its data and its model go together: told before anything is written."""
 
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 from jax.sharding import Mesh
 
 from jaxvision.config import Run
 from jaxvision.data import Dataset
 from jaxvision.data.open import chooses_target
+from jaxvision.data.parts import ArrayPart
 from jaxvision.errors import ConfigError, DataError, nearest
 from jaxvision.mesh import AXIS, WIDE, is_wide
+from jaxvision.models.registry import errors_of
+from jaxvision.nn.mode import evaluated
 from jaxvision.train.checkpoint import ModelCard
 from jaxvision.train.freeze import only_in, scale_groups, select
-from jaxvision.train.step import from_pictures
+from jaxvision.train.state import TrainState
+from jaxvision.train.step import from_pictures, make_gradients
 from jaxvision.train.task import TARGETS, Task
+from jaxvision.types import Batch
 
 
 def require_task(run: Run, dataset: Dataset) -> None:
@@ -66,18 +77,172 @@ def require_examples(run: Run, dataset: Dataset, task: Task, mesh: Mesh) -> None
 
 
 def require_logits(model: nnx.Module, run: Run, card: ModelCard) -> None:
-    """Whether the model's output is what the task is about: logits of a picture, or of its pixels."""
+    """Whether the model's output is what the task is about: logits of a picture, or of its pixels.
+
+    Of a user's model also warns where its output is no logits but probabilities, where a prediction changes what the
+    model stores, and where it does not compute in the run's precision.
+    """
     graph, variables = nnx.split(model)
     pictures = jax.ShapeDtypeStruct((1, *card.image_shape), np.uint8)
-    logits = jax.eval_shape(lambda v, x: from_pictures(nnx.merge(graph, v), x, False, None), variables, pictures)
-    shape = logits.shape
-    place = card.image_shape[:2] if run.task == "segmentation" else ()
-    if shape != (1, *place, card.num_outputs):
-        models = "segmenter or unet" if place else "any other"
-        raise ConfigError(
-            f"model.name: task {run.task} needs a model with logits of shape {(*place, card.num_outputs)} for a"
-            f" picture; take {models}. Received: {run.model.name!r}, which gives {shape[1:]}"
+
+    def predict(variables: nnx.State, pictures: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+        logits, after = evaluated(nnx.merge(graph, variables), pictures)
+        _require_logits_of(logits, 1, run, card)
+        return logits, after
+
+    with errors_of(run.model.name, "it was called with an image, in evaluation"):
+        if not _is_users(run):
+            jax.eval_shape(predict, variables, pictures)
+            return
+        program, (_, after) = jax.make_jaxpr(predict, return_shape=True)(variables, pictures)
+    program = program.jaxpr
+    # Of a value that a transformation such as nnx.remat has only handed on, the origin is an input of the program.
+    origins = dict(zip(sorted(after), (_made(program, out)[1] for out in program.outvars[1:]), strict=True))
+    if changed := [name for name, made in origins.items() if made is not None]:
+        warnings.warn(
+            f"model.name: a prediction of {run.model.name!r} changes {', '.join(changed[:3])}: it draws random numbers"
+            " or uses statistics of the batch, and so metrics and predictions depend on chance or on what else is in"
+            " the batch. nnx.Dropout and nnx.BatchNorm are switched by training: call them without deterministic and"
+            " use_running_average, or with what the model's call gets (train, training or deterministic).",
+            stacklevel=2,
         )
+    if last := last_activation(program):
+        warnings.warn(
+            f"model.name: {run.model.name!r} ends with a {last}, but its output is used as logits: the loss applies"
+            f" a {'sigmoid' if run.task == 'multilabel' or card.num_outputs == 1 else 'softmax'} itself. Return what"
+            f" goes into the {last}.",
+            stacklevel=2,
+        )
+    if run.precision != "float32" and not _computes_in(program, run.precision):
+        warnings.warn(
+            f"precision: {run.model.name!r} computes nothing in {run.precision}. Pass the dtype that it is created with"
+            " on to its layers (nnx.Linear(..., dtype=dtype)), or set precision to float32.",
+            stacklevel=2,
+        )
+
+
+def require_steps(model: nnx.Module, run: Run, card: ModelCard, task: Task, dataset: Dataset) -> None:
+    """Whether a user's model can be trained, in each phase: its steps are traced, and nothing is computed. Warns of
+    parameters of low precision."""
+    if not _is_users(run):
+        return
+
+    def forward(model: nnx.Module, inputs: Any, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
+        logits = from_pictures(model, inputs, train, rngs)
+        _require_logits_of(logits, len(inputs), run, card)
+        return logits
+
+    size, part = run.data.batch_size, dataset.train
+    inputs: Any = part.inputs if isinstance(part, ArrayPart) else part
+    shapes = ((*card.image_shape,), inputs.dtype), (part.target.shape[1:], part.target.dtype), ((), np.bool_)
+    arrays: list[Any] = [jax.ShapeDtypeStruct((size, *shape), dtype) for shape, dtype in shapes]
+    batch = Batch(*arrays)
+    low: dict[str, str] = {}
+    for number, phase in enumerate(run.phases):
+        whole = nnx.merge(*nnx.split(model))
+        selection = select(whole, phase, where=f"phases.{number}.trainable")
+        selection.apply(whole)
+        graph, params, rest = nnx.split(whole, selection, ...)  # type: ignore[misc]
+        for path, param in nnx.to_flat_state(params):
+            name = "/".join(map(str, path))
+            if not jnp.issubdtype(param.dtype, jnp.floating):
+                raise ConfigError(
+                    f"phases.{number}.trainable: parameters that are trained are floating-point numbers. Hold {name} in"
+                    f" an nnx.Variable, or leave it out of what is trained. Received: {param.dtype}"
+                )
+            if jnp.finfo(param.dtype).bits < 32:
+                low[name] = str(param.dtype)
+        state = TrainState(jnp.int32(0), params, rest, optax.EmptyState(), None, task.zero(), jax.random.key(0))
+        with errors_of(run.model.name, f"it was called with a batch of {size} images, in training"):
+            jax.eval_shape(make_gradients(graph, task, run, forward), state, batch, jax.random.key(0))
+    if low:
+        name = next(iter(low))
+        warnings.warn(
+            f"model.name: {len(low)} parameters of {run.model.name!r} are of low precision, in which small updates are"
+            f" lost. Keep param_dtype at float32; dtype and the run's precision say what it computes in. Received:"
+            f" {name} of {low[name]}",
+            stacklevel=2,
+        )
+
+
+def _require_logits_of(logits: Any, count: int, run: Run, card: ModelCard) -> None:
+    place = card.image_shape[:2] if run.task == "segmentation" else ()
+    models = "segmenter or unet" if place else "any other"
+    expected = (*place, card.num_outputs)
+    received = f"{run.model.name!r}, which gives"
+    if not isinstance(logits, jax.Array):
+        raise ConfigError(
+            f"model.name: a model gives one array, its logits of shape {(count, *expected)} for {count} images."
+            f" Received: {received} a {type(logits).__name__}"
+        )
+    if logits.shape[:1] == (count,) and logits.shape != (count, *expected):
+        raise ConfigError(
+            f"model.name: task {run.task} needs a model with logits of shape {expected} for a picture; take {models}."
+            f" Received: {received} {logits.shape[1:]}"
+        )
+    if logits.shape != (count, *expected):
+        raise ConfigError(
+            f"model.name: a model gives logits for each of its images, {(count, *expected)} for {count}. Received:"
+            f" {received} {logits.shape}"
+        )
+    if not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ConfigError(f"model.name: logits are floating-point numbers. Received: {received} {logits.dtype}")
+
+
+def _is_users(run: Run) -> bool:
+    return ":" in run.model.name
+
+
+def last_activation(program: Any) -> str | None:
+    """The softmax or sigmoid that the first output of a program (a jaxpr) comes from."""
+    within, made, _ = _made(program, program.outvars[0], _PASSED_OVER)
+    if made is None:
+        return None
+    if made.primitive.name == "logistic":
+        return "sigmoid"
+    if made.primitive.name != "div":
+        return None
+    _, above, _ = _made(within, made.invars[0], _PASSED_OVER)
+    return "softmax" if above is not None and above.primitive.name == "exp" else None
+
+
+def _made(program: Any, variable: Any, passed_over: Sequence[str] = ()) -> tuple[Any, Any, Any]:
+    """Where a variable of a jaxpr comes from: the jaxpr, the equation and the variable that it gives; no equation for
+    an input or a constant. Calls of functions are followed, and equations `passed_over` to their largest input."""
+    while True:
+        made = next((each for each in program.eqns if any(out is variable for out in each.outvars)), None)
+        if made is None:
+            return program, None, variable
+        if made.primitive.name in _CALLS:
+            inner = next(each for each in made.params.values() if hasattr(getattr(each, "jaxpr", each), "eqns"))
+            inner, place = getattr(inner, "jaxpr", inner), [out is variable for out in made.outvars].index(True)
+            within, above, variable = _made(inner, inner.outvars[place], passed_over)
+            if above is not None:
+                return within, above, variable
+            given = [each is variable for each in inner.invars]
+            if True not in given:
+                return program, None, variable
+            variable = made.invars[given.index(True)]
+        elif made.primitive.name in passed_over:
+            variable = max((each for each in made.invars if not hasattr(each, "val")), key=lambda each: each.aval.ndim)
+        else:
+            return program, made, variable
+
+
+_CALLS = ("jit", "pjit", "closed_call", "checkpoint", "remat", "remat2", "custom_jvp_call", "custom_vjp_call")
+_PASSED_OVER = ("convert_element_type", "reshape", "squeeze", "broadcast_in_dim", "transpose", "max", "min", "clamp")
+
+
+def _computes_in(program: Any, precision: str) -> bool:
+    """Whether any operation of a jaxpr gives numbers of this type."""
+    for equation in program.eqns:
+        if any(str(getattr(out.aval, "dtype", "")) == precision for out in equation.outvars):
+            return True
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns") and _computes_in(inner, precision):
+                return True
+    return False
 
 
 def require_wide(model: nnx.Module, run: Run) -> None:

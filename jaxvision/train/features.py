@@ -70,7 +70,7 @@ class CompiledBase:
     def digest(self) -> str:
         """sha256 of the program and of all weights."""
         digest = hashlib.sha256(self._lowered.as_text().encode())
-        for leaf in jax.tree.leaves(self.variables):
+        for leaf in jax.tree.leaves(nnx.filter_state(self.variables, nnx.Not(nnx.RngState))):
             digest.update(np.asarray(leaf).tobytes())
         return digest.hexdigest()
 

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxvision.config import Group, Phase
 from jaxvision.errors import ConfigError, nearest
 from jaxvision.nn import BatchNorm, Chain, TrainingAware
+from jaxvision.nn.mode import freeze, holds_foreign
 
 Path = tuple[Any, ...]
 _SLICE = re.compile(r"(.+)\[(-?\d*):(-?\d*)\]")
@@ -19,7 +20,8 @@ _SLICE = re.compile(r"(.+)\[(-?\d*):(-?\d*)\]")
 
 @dataclass(frozen=True)
 class Selection:
-    """What a phase trains. paths: of the trained parameters. frozen: of layers that run as in evaluation."""
+    """What a phase trains. paths: of the trained parameters. frozen: of layers that run as in evaluation, with all
+    below them."""
 
     paths: frozenset[Path]
     frozen: frozenset[Path]
@@ -30,9 +32,13 @@ class Selection:
 
     def apply(self, model: nnx.Module) -> None:
         """Tells the layers of `model` whether they are frozen."""
-        for path, layer in nnx.iter_modules(model):
+        # The calls of a module of the user's do not heed `TrainingAware.frozen`, as those of a chain do.
+        is_foreign = holds_foreign(model)
+        for path, layer in list(nnx.iter_modules(model)):
             if isinstance(layer, TrainingAware):
                 layer.frozen = path in self.frozen
+            if is_foreign:
+                freeze(layer, any(path[:length] in self.frozen for length in range(len(path) + 1)))
 
 
 def select(model: nnx.Module, phase: Phase, *, where: str = "phase.trainable") -> Selection:
@@ -44,33 +50,28 @@ def select(model: nnx.Module, phase: Phase, *, where: str = "phase.trainable") -
 
     A layer or block of which nothing is trained runs as in evaluation: BatchNorm uses its stored statistics and keeps
     them, dropout drops nothing. In fine-tuning (where anything is frozen) BatchNorm is frozen in all of the base, also
-    inside blocks that are trained, unless `phase.batch_norm` is "trained" (Chollet, 8.3.2).
+    inside blocks that are trained, unless `phase.batch_norm` is "trained" (Chollet, 8.3.2). Plain Flax layers too.
 
     Raises:
-      ConfigError: a pattern that matches nothing, nothing is left to train, or a layer of flax that cannot be frozen;
-        `where` is the field it names.
+      ConfigError: a pattern that matches nothing, or nothing is left to train; `where` is the field it names.
     """
     params = _params(model)
     chosen = set(params)
     if phase.trainable is not None:
         chosen = set().union(*(_matching(model, params, pattern, where) for pattern in phase.trainable))
     keeps_norms = phase.batch_norm == "auto" and len(chosen) < len(params)
-    layers = [(path, layer) for path, layer in nnx.iter_modules(model) if isinstance(layer, TrainingAware)]
+    is_foreign = holds_foreign(model)
+    layers = [(path, each) for path, each in nnx.iter_modules(model) if is_foreign or isinstance(each, TrainingAware)]
     frozen = {
         path
         for path, layer in layers
-        if isinstance(layer, BatchNorm) and (phase.batch_norm == "frozen" or (keeps_norms and path[0] == "base"))
+        if isinstance(layer, BatchNorm | nnx.BatchNorm)
+        and (phase.batch_norm == "frozen" or (keeps_norms and path[0] == "base"))
     }
     chosen -= {param for path in frozen for param in _below(params, path)}
     if not chosen:
         raise ConfigError(f"{where}: nothing is left to train. Received: {phase.trainable}")
     frozen |= {path for path, _ in layers if (below := _below(params, path)) and not below & chosen}
-    for path, layer in nnx.iter_modules(model):
-        if isinstance(layer, nnx.BatchNorm) and not _below(params, path) & chosen:
-            raise ConfigError(
-                f"{where}: {'/'.join(map(str, path))} is flax' own BatchNorm, which cannot be told to keep its"
-                " statistics in training. Use jaxvision.nn.BatchNorm in its place, or train it."
-            )
     return Selection(frozenset(chosen), frozenset(frozen))
 
 

@@ -10,6 +10,7 @@ from flax import nnx
 
 from jaxvision.data.picture import read_picture
 from jaxvision.errors import ConfigError
+from jaxvision.nn.mode import call_model
 from jaxvision.train.checkpoint import RestoredRun, restore_best
 from jaxvision.train.metrics import class_probabilities
 
@@ -33,10 +34,22 @@ def predict(run_dir: Path, paths: Path | Sequence[Path]) -> list[Prediction]:
 
     Raises:
       RunFolderError: nothing trained there. DataError: a file that is not a whole picture. ConfigError: the run
-        predicts masks.
+        predicts masks, or something else than files is given.
     """
-    paths = [paths] if isinstance(paths, str | os.PathLike) else paths
+    paths = picture_paths(paths)
     return classes_of(restore_best(run_dir), paths)
+
+
+def picture_paths(paths: Path | Sequence[Path]) -> Sequence[Path]:
+    """One path or several, as several. Raises: ConfigError: something else, such as an array."""
+    several = [paths] if isinstance(paths, str | os.PathLike) else paths
+    if isinstance(several, Sequence) and all(isinstance(path, str | os.PathLike) for path in several):
+        return several
+    what = f"an array {paths.shape}" if hasattr(paths, "shape") else f"{type(paths).__name__} {paths!r:.60}"
+    raise ConfigError(
+        "predict: give the paths of image files. For arrays of images (B, H, W, C), raw pixels 0..255, call the model:"
+        f" jaxvision.restore_best(RUN).model(images). Received: {what}"
+    )
 
 
 def classes_of(restored: RestoredRun, paths: Sequence[Path]) -> list[Prediction]:
@@ -57,7 +70,7 @@ def classes_of(restored: RestoredRun, paths: Sequence[Path]) -> list[Prediction]
 
     @jax.jit
     def probabilities(state: nnx.State, images: jax.Array) -> jax.Array:
-        return activate(nnx.merge(graph, state)(images, train=False).astype(np.float32))
+        return activate(call_model(nnx.merge(graph, state), images).astype(np.float32))
 
     predictions = []
     for path, picture in zip(paths, pictures, strict=True):

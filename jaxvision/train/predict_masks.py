@@ -10,8 +10,10 @@ from flax import nnx
 
 from jaxvision.data.picture import MAX_PIXELS, central_window, read_picture, resize_bilinear
 from jaxvision.errors import ConfigError, DataError
+from jaxvision.nn.mode import call_model
 from jaxvision.train.checkpoint import RestoredRun, restore_best
 from jaxvision.train.metrics import class_probabilities
+from jaxvision.train.predict import picture_paths
 from jaxvision.train.tiles import Forward, count_tiles, tiled
 
 Path = str | os.PathLike[str]
@@ -82,10 +84,10 @@ def predict_masks(
 
     Raises:
       RunFolderError: nothing trained there. DataError: a file that is not a whole picture. ConfigError: the run does
-        not predict masks; a scale or overlap out of range.
+        not predict masks; a scale or overlap out of range; something else than files is given.
     """
     tiling = Tiling(tile, scale, overlap)
-    paths = [paths] if isinstance(paths, str | os.PathLike) else paths
+    paths = picture_paths(paths)
     return list(masks_of(restore_best(run_dir), paths, tiling, probabilities=probabilities))
 
 
@@ -157,7 +159,7 @@ def _forward(restored: RestoredRun) -> Forward:
 
     @jax.jit
     def probabilities(state: nnx.State, images: jax.Array) -> jax.Array:
-        return class_probabilities(nnx.merge(graph, state)(images, train=False))
+        return class_probabilities(call_model(nnx.merge(graph, state), images))
 
     return lambda tiles: np.asarray(probabilities(state, tiles))
 

@@ -26,6 +26,7 @@ from jaxvision.train.checks import (
     require_logits,
     require_profiled_steps,
     require_selections,
+    require_steps,
     require_task,
     require_wide,
 )
@@ -90,6 +91,7 @@ def prepare(runs: Sequence[Run], data: Mapping[str, Any] | None, *, progress: bo
     cards = [ModelCard(each, dataset.class_names, dataset.image_shape, task.num_outputs) for each in runs]
     models = [_model(card, task) for card in cards]
     require_selections(run, models[0])
+    require_steps(models[0], run, cards[0], task, dataset)
     if len(runs) > 1:
         alike(cards)
         _require_same_base(runs, models)
@@ -153,9 +155,9 @@ def _require_same_base(runs: Sequence[Run], models: Sequence[nnx.Module]) -> Non
     """Features are kept for one base."""
     if runs[0].cache_features == "off" or not hasattr(models[0], "base"):
         return
-    first = jax.tree.leaves(nnx.state(models[0].base))
+    first = jax.tree.leaves(nnx.state(models[0].base, nnx.Not(nnx.RngState)))
     for model in models[1:]:
-        others = jax.tree.leaves(nnx.state(model.base))  # type: ignore[attr-defined]
+        others = jax.tree.leaves(nnx.state(model.base, nnx.Not(nnx.RngState)))  # type: ignore[attr-defined]
         if not all(np.array_equal(a, b) for a, b in zip(first, others, strict=True)):
             raise ConfigError(
                 "cache_features: runs are trained together on the features of one base, and these have other weights"

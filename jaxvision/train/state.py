@@ -58,4 +58,5 @@ def init_state(
         key=jax.random.key(seed),
     )
     # The step donates its input: without copies it would free the arrays of the caller's model, or one array twice.
-    return graph, jax.tree.map(jnp.copy, state)
+    # With a definite type: of a weakly typed array the step would make another type, and be compiled anew.
+    return graph, jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype, copy=True), state)

@@ -10,6 +10,7 @@ from flax import nnx
 
 from jaxvision.augment import augment_batch
 from jaxvision.config import Run
+from jaxvision.nn.mode import call_model
 from jaxvision.train.metrics import Totals
 from jaxvision.train.state import TrainState
 from jaxvision.train.task import Task
@@ -25,7 +26,7 @@ Forward = Callable[[nnx.Module, Array, bool, nnx.Rngs | None], jax.Array]
 
 def from_pictures(model: Any, inputs: Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
     """Logits of the whole model."""
-    return model(inputs, train=train, rngs=rngs) if train else model(inputs, train=False)
+    return call_model(model, inputs, train, rngs)
 
 
 def from_features(model: Any, inputs: Array, train: bool, rngs: nnx.Rngs | None) -> jax.Array:

@@ -12,6 +12,7 @@ from jaxvision.explain.page.matrix import MATRIX_INTRO, matrix_parts, row_shares
 from jaxvision.explain.program import in_batches
 from jaxvision.figures.masks import overlay
 from jaxvision.figures.panels import legend_of
+from jaxvision.nn.mode import call_model
 from jaxvision.report.page import Markup, Section, cards, element, facts, image, share, table
 from jaxvision.train.evaluate import RunPart
 from jaxvision.types import IGNORE
@@ -75,7 +76,7 @@ def predicted_masks(opened: RunPart, examples: dict[int, Example]) -> dict[int, 
 
     @jax.jit
     def likeliest(state: nnx.State, images: jax.Array) -> jax.Array:
-        return nnx.merge(graph, state)(images, train=False).argmax(axis=-1).astype(np.uint8)
+        return call_model(nnx.merge(graph, state), images).argmax(axis=-1).astype(np.uint8)
 
     pictures = np.stack([example.inputs for example in examples.values()])
     (masks,) = in_batches(lambda images: (likeliest(state, images),), (pictures,), AT_ONCE)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxvision.nn.mode import call_model
 from jaxvision.report.ablation.sweep import Arm
 from jaxvision.report.ablation.trial import Trial
 
@@ -72,5 +73,7 @@ def prediction_flops(trial: Trial) -> float:
     model = abstract_model(run.model.name, result.image_shape, outputs, conv="lax", **run.model.options)
     graph, variables = nnx.split(model)
     pictures = jax.ShapeDtypeStruct((1, *result.image_shape), np.uint8)
-    lowered = jax.jit(lambda variables, pictures: nnx.merge(graph, variables)(pictures)).lower(variables, pictures)
+    lowered = jax.jit(lambda variables, pictures: call_model(nnx.merge(graph, variables), pictures)).lower(
+        variables, pictures
+    )
     return float(lowered.cost_analysis()["flops"])  # type: ignore[index]
