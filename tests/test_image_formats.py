@@ -179,6 +179,18 @@ def test_an_old_bmp_is_no_bomb(tmp_path):
     assert open_dataset(config.Data("folder", str(tmp_path))).image_shape == (height, width, 3)
 
 
+def test_a_bomb_within_a_small_gif_is_called_one(tmp_path):
+    content = bytearray(broken.encoded("GIF"))
+    place = content.index(b",\0\0\0\0" + struct.pack("<HH", 60, 40))
+    content[place + 5 : place + 9] = struct.pack("<HH", 65000, 65000)
+    path = tmp_path / "x.gif"
+    path.write_bytes(content)
+    assert check_picture(path).fault.startswith(
+        "too large: an image larger than the file's own size, and than 67108864 "
+    )
+    assert verdicts(path) == [False] * 3
+
+
 @fault("CMYK without Adobe's mark", happens="survived: the same in training and `predict`")
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
 def test_cmyk_is_the_same_in_training_and_prediction(resize, tmp_path):

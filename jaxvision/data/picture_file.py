@@ -287,10 +287,10 @@ def _require_rows(content: bytes) -> None:
 
 def too_large(size: tuple[int, int]) -> str:
     """What to say of a picture of that height and width."""
-    return (
-        f"too large: {size[1]} x {size[0]} (width x height), more than {MAX_PIXELS} pixels: refused before decoding"
-        " (a decompression bomb?)"
-    )
+    shown = f"{size[1]} x {size[0]} (width x height), more than"
+    if size[0] * size[1] <= MAX_PIXELS:  # the first image of a GIF may be larger than its screen
+        shown = "an image larger than the file's own size, and than"
+    return f"too large: {shown} {MAX_PIXELS} pixels: refused before decoding (a decompression bomb?)"
 
 
 def _damage(error: Exception) -> FaultError:
