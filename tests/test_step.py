@@ -1,5 +1,6 @@
 """Losses, metrics and the training step: closed forms and properties."""
 
+import math
 from dataclasses import replace
 
 import jax
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxvision.config import Augment, Loss, Model, Optimizer, Phase, Run
+from jaxvision.config import Augment, Data, Loss, Model, Optimizer, Phase, Run
 from jaxvision.models import create_model
+from jaxvision.models.classifier import Classifier
+from jaxvision.nn import BatchNorm, Chain, Dense, Flatten, Rescaling
 from jaxvision.train.dispatch import stretch_lengths
 from jaxvision.train.losses import sigmoid_cross_entropy, softmax_cross_entropy
 from jaxvision.train.metrics import class_probabilities, predicted_class
@@ -98,14 +101,43 @@ def test_totals_over_batches_are_those_of_the_whole():
     assert float(parts.weight) == 6
 
 
-@pytest.mark.parametrize("pieces", [2, 4])
-def test_accumulation_gives_the_same_step(pieces):
-    # 6 examples in 4 pieces: the last is padded.
-    plain, plain_loss = after_steps(RUN, a_batch())
-    split, split_loss = after_steps(replace(RUN, accumulate=pieces), a_batch())
+@pytest.mark.parametrize(("pieces", "size"), [(2, 8), (4, 8), (4, 6), (4, 5), (8, 1), (2, 3)])
+def test_accumulation_gives_the_same_step(pieces, size):
+    """Of whole batches, and of last ones that are shorter: 5 of 8 in 4 pieces are 2, 2 and 1."""
+    run = replace(RUN, data=Data(batch_size=8))
+    plain, plain_loss = after_steps(run, a_batch(size))
+    split, split_loss = after_steps(replace(run, accumulate=pieces), a_batch(size))
     same(plain.params, split.params, rtol=1e-5, atol=1e-7)
     assert float(plain_loss) == pytest.approx(float(split_loss), rel=1e-5)
-    assert float(split.totals.weight) == 18
+    assert float(split.totals.weight) == 3 * size
+
+
+class NormedPixels(Classifier):
+    """BatchNorm of the pixels themselves, so that its statistics are known."""
+
+    def __init__(self, input_shape, num_classes, *, dtype, rngs):
+        base = Chain(norm=BatchNorm(1))
+        head = Chain(flatten=Flatten(), logits=Dense(math.prod(input_shape), num_classes, rngs=rngs))
+        super().__init__(preprocessing=Rescaling(), base=base, head=head)
+
+
+NORMED = replace(RUN, model=Model(f"{__name__}:NormedPixels"), data=Data(batch_size=8))
+
+
+@pytest.mark.parametrize(
+    ("size", "pieces", "sizes"),
+    [(8, 4, (2, 2, 2, 2)), (5, 4, (2, 2, 1)), (3, 4, (2, 1)), (1, 8, (1,)), (3, 2, (3,)), (8, 1, (8,)), (7, 1, (7,))],
+)
+def test_statistics_are_moved_by_each_piece_and_never_by_padding(size, pieces, sizes):
+    batch = a_batch(size)
+    state, _ = after_steps(replace(NORMED, accumulate=pieces), batch, steps=1)
+    mean, var = 0.0, 1.0
+    for piece in np.split(batch.inputs / 255, np.cumsum(sizes)[:-1]):
+        mean, var = 0.99 * mean + 0.01 * piece.mean(), 0.99 * var + 0.01 * piece.var()
+    norm = state.rest.base.norm
+    assert (float(norm.mean[...][0]), float(norm.var[...][0])) == pytest.approx((mean, var), rel=1e-5)
+    if len(sizes) == 1:  # one piece is the whole batch
+        same(state.params, after_steps(NORMED, batch, steps=1)[0].params, rtol=1e-5, atol=1e-7)
 
 
 def test_moving_average_follows_its_formula_and_leaves_training_alone():

@@ -38,8 +38,11 @@ def make_gradients(graph: nnx.GraphDef, task: Task, run: Run, forward: Forward =
     """`(loss, (rest, totals)), grads = gradients(state, batch, key)`: mean loss over the valid examples of a batch, by
     their weights, and its gradient; the variables that are not trained and the totals, both brought forward by it.
 
-    The batch goes through in `run.accumulate` pieces, whose gradients add up to that of the whole.
+    The batch goes through in `run.accumulate` pieces, whose gradients add up to that of the whole. The last batch of an
+    epoch, where it is shorter, goes through in pieces as large as those of the others, and the last of these may be
+    shorter. No piece is padded: BatchNorm would take the padding for images.
     """
+    piece_size = run.data.batch_size // run.accumulate
 
     def batch_loss(params: nnx.State, rest: nnx.State, totals: Totals, batch: Batch, key: jax.Array, whole: jax.Array):
         # `rest` comes from outside the gradient; its variables are made anew so that the model may change them.
@@ -67,8 +70,15 @@ def make_gradients(graph: nnx.GraphDef, task: Task, run: Run, forward: Forward =
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         carry = (jnp.zeros((), jnp.float32), state.rest, state.totals, zeros)
-        pieces = (_split(batch, run.accumulate), jax.random.split(key, run.accumulate))
-        (loss, rest, totals, grads), _ = jax.lax.scan(add_piece, carry, pieces)
+        count = len(batch.valid)
+        number = count // piece_size
+        whole_pieces = jax.tree.map(lambda x: x[: number * piece_size].reshape(-1, piece_size, *x.shape[1:]), batch)
+        keys = jax.random.split(key, max(run.accumulate, -(-count // piece_size)))
+        if number:
+            carry, _ = jax.lax.scan(add_piece, carry, (whole_pieces, keys[:number]))
+        if count % piece_size:
+            carry, _ = add_piece(carry, (jax.tree.map(lambda x: x[number * piece_size :], batch), keys[number]))
+        loss, rest, totals, grads = carry
         return (loss, (rest, totals)), grads
 
     return gradients
@@ -160,17 +170,6 @@ def batch_added(graph: nnx.GraphDef, task: Task, forward: Forward) -> EvalStep:
         return task.add(totals, logits, batch, task.loss(logits, batch.target))
 
     return eval_step
-
-
-def _split(batch: Batch, pieces: int) -> Batch:
-    """(B, ...) -> (pieces, B / pieces, ...), padded with invalid rows where B is not a multiple."""
-
-    def split(x: jax.Array) -> jax.Array:
-        padding = -x.shape[0] % pieces
-        x = jnp.concatenate([x, jnp.zeros_like(x[:1], shape=(padding, *x.shape[1:]))])
-        return x.reshape(pieces, -1, *x.shape[1:])
-
-    return jax.tree.map(split, batch)
 
 
 def _moving_average(average: Any, params: Any, decay: float) -> Any:
