@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from jaxvision.config import Augment, Checkpoint, Data, Loss, Model, Optimizer, Phase, Run, Schedule
 
-BY_MEAN_IOU = Checkpoint(monitor="validation/mean_iou", direction="max")
+BY_MEAN_IOU = Checkpoint(monitor="validation/mean_iou")
 
 SHAPES = Run(
     name="shapes",

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 PARTS = ("train", "validation", "test")
 """The parts of a dataset, as folders, arrays, metrics and messages name them."""
@@ -229,8 +229,9 @@ class Checkpoint:
 
     monitor: str | None = "validation/loss"
     """Metric that picks the best checkpoint; none: the last one is the result."""
-    direction: Literal["min", "max"] = "min"
-    """Whether a smaller or a larger value is better."""
+    direction: Literal["auto", "min", "max"] = "auto"
+    """Whether a smaller (min) or a larger value (max) is better. auto: as the metric itself says, min for the loss, max
+    for accuracy, IoU, Dice, average precision and F1. A run that contradicts its metric is refused."""
     every_minutes: NonNegative = 5.0
     """Also save what it takes to go on with the run (--resume) once so long has passed since the last time; 0: after
     every step. A run that is told to stop (SIGTERM, Ctrl-C) saves it in any case."""
@@ -291,12 +292,15 @@ class Run:
     """Training steps that a device with resident pictures does in one call. None: 1 on a CPU, elsewhere up to 32, as
     many as take about two seconds."""
     accumulate: Count = 1
-    """Split each batch into this many pieces and add their gradients: less memory, same step."""
+    """Split each batch into this many pieces and add their gradients: less memory, and the same step but for BatchNorm.
+    That takes mean and variance of each piece and moves its statistics with each, so a step of such a model is another
+    one, as in other frameworks; where BatchNorm is frozen it is the same."""
     rematerialize: Literal["none", "blocks"] = "none"
     """With blocks, each block of the model keeps its input alone for the backward pass, which computes the rest again:
     less memory, the same step to rounding, and slower."""
     ema_decay: Fraction | None = None
-    """Keep an exponential moving average of the parameters and evaluate, save and test that."""
+    """Keep an exponential moving average of the parameters and evaluate, save and test that. After n steps of a phase,
+    ema_decay**n of it is still what the phase began with: a long memory needs a long run."""
     evaluation: Evaluation = Evaluation()
     checkpoint: Checkpoint = Checkpoint()
     early_stop: EarlyStop = EarlyStop()

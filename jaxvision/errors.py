@@ -28,6 +28,10 @@ class OutOfMemoryError(UserError):
     """The device has too little memory for what a run asks of it."""
 
 
+class ShortRunWarning(UserWarning):
+    """A run is too short for its averages. Not shown of a smoke run, which is short on purpose."""
+
+
 class HostGoneError(Exception):
     """Another process of the run is gone or has not come, and this one cannot do without it; the message says more."""
 

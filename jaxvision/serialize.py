@@ -17,7 +17,21 @@ from jaxvision.errors import ConfigError, nearest
 
 Document = dict[str, Any]
 
-UPGRADES: dict[int, Callable[[Document], Document]] = {}
+
+def _from_1(document: Document) -> Document:
+    """Version 1 had no direction that follows from the metric: where nobody chose one, "min" was written. In all its
+    metrics but the loss a larger value is better."""
+    checkpoint = document.get("checkpoint", {})
+    if not isinstance(checkpoint, dict):
+        return document  # refused when it is validated
+    monitor = checkpoint.get("monitor", "validation/loss")
+    direction = checkpoint.get("direction", "min")
+    if monitor is None or direction == ("min" if monitor in ("train/loss", "validation/loss") else "max"):
+        direction = "auto"
+    return {**document, "checkpoint": {**checkpoint, "direction": direction}}
+
+
+UPGRADES: dict[int, Callable[[Document], Document]] = {1: _from_1}
 """For each old schema version, the function from its JSON document to the next version's."""
 
 

@@ -34,6 +34,30 @@ FAULTS: dict[str, tuple[str, str]] = {
         "refused (strides) or warned of (epsilon, no biases), where the file shows it",
         "test_weights.py::test_a_file_whose_model_computes_otherwise_is_not_silent",
     ),
+    "checkpoint.direction that contradicts the metric": (
+        "refused: names the metric; an old run that has one is repeated as it was, and a warning says so",
+        "test_monitor.py::test_a_direction_that_contradicts_its_metric_is_refused",
+    ),
+    "monitored class without an example in that part": (
+        "refused: names the class and the part",
+        "test_monitor.py::test_a_class_that_is_not_validated_is_no_monitor",
+    ),
+    "monitored metric that is never measured": (
+        "a warning; the last checkpoint of each phase is kept",
+        "test_monitor.py::test_a_run_without_its_metric_keeps_the_last_checkpoint",
+    ),
+    "part of the data whose classes all have weight 0": (
+        "refused: names the part",
+        "test_monitor.py::test_a_part_without_weight_is_refused",
+    ),
+    "moving average longer than the run, BatchNorm statistics too": (
+        "a warning: the share of initial values that is left, and what to set",
+        "test_averages.py::test_weights_averaged_for_longer_than_the_run_are_told_and_the_advice_helps",
+    ),
+    "accumulate with a BatchNorm that is trained": (
+        "a warning: each piece has statistics of its own",
+        "test_averages.py::test_batch_norm_of_pieces_is_told_once",
+    ),
     "code in a Keras model file": (
         "refused: never unpickled, never run",
         "test_weights.py::test_code_in_a_model_is_refused",

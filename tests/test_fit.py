@@ -305,7 +305,7 @@ def test_evaluate_reads_the_run_alone(tmp_path):
 
 
 def test_best_metric():
-    best = BestMetric(Checkpoint("validation/accuracy", "max"), EarlyStop(patience=2, min_delta=0.05))
+    best = BestMetric(Checkpoint("validation/accuracy"), EarlyStop(patience=2, min_delta=0.05), "max")
     values = [0.5, math.nan, 0.5, 0.52, 0.6]
     metrics = [{"validation/accuracy": value} for value in values]
     assert [best.is_improved(m) for m in metrics] == [True, False, False, True, True]

@@ -128,7 +128,7 @@ def test_older_documents_are_upgraded_step_by_step(monkeypatch):
     def from_zero(old):
         return {**old, "data": {"batch_size": old["data"]["batch"]}}
 
-    monkeypatch.setattr(serialize, "UPGRADES", {-1: from_minus_one, 0: from_zero})
+    monkeypatch.setattr(serialize, "UPGRADES", {-1: from_minus_one, 0: from_zero, **serialize.UPGRADES})
     text = '{"name": "old", "batch_size": 9, "schema_version": -1}'
     assert from_json(text, where="x") == Run(name="old", data=Data(batch_size=9))
     with pytest.raises(ConfigError, match="no upgrade from schema_version -2"):

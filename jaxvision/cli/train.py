@@ -3,6 +3,7 @@
 import os
 import shlex
 import statistics
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from jaxvision import distributed
 from jaxvision.cli.runs import RunArguments, parse_run
 from jaxvision.config import Phase, Run
 from jaxvision.data import Dataset, open_dataset
-from jaxvision.errors import ConfigError, StoppedError
+from jaxvision.errors import ConfigError, ShortRunWarning, StoppedError
 from jaxvision.processes import is_writer
 from jaxvision.serialize import from_json
 from jaxvision.train.fit import fit
@@ -61,8 +62,9 @@ def train_command(argv: list[str]) -> None:
             f" Received: {arguments.seeds} with --distributed {arguments.distributed}"
         )
     _join(arguments)
-    with together():
+    with together(), warnings.catch_warnings():
         if arguments.smoke:
+            warnings.simplefilter("ignore", ShortRunWarning)
             # Only the sizes of the parts are wanted: as a stream, no picture is decoded for them.
             run = smoke(run, open_dataset(replace(run.data, residence="stream", cache="off")))
         if arguments.seeds is None:

@@ -17,6 +17,7 @@ from jaxvision.outputs import require_writable
 from jaxvision.report.plan import NAME, Plan, PlannedArm, PlannedTrial, read_plan
 from jaxvision.sweep.finished import state_of
 from jaxvision.sweep.identity import Differences, Identity, differences, read_identity
+from jaxvision.train.checks import require_monitor
 from jaxvision.train.folder import code_version
 from jaxvision.train.freeze import select
 from jaxvision.train.run_data import read_examples
@@ -174,8 +175,9 @@ def _require_own(folder: Path, ablation: Ablation) -> None:
 
 def _require_model(run: Run, dataset: Dataset, where: str) -> None:
     try:
-        outputs = make_task(run, len(dataset.class_names), dataset.class_names).num_outputs
-        model = abstract_model(run.model.name, dataset.image_shape, outputs, **run.model.options)
+        task = make_task(run, len(dataset.class_names), dataset.class_names)
+        require_monitor(run, dataset, task, repeats=False)
+        model = abstract_model(run.model.name, dataset.image_shape, task.num_outputs, **run.model.options)
         for number, phase in enumerate(run.phases):
             select(model, phase, where=f"phases.{number}.trainable")
     except UserError as error:

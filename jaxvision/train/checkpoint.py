@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
 import jax
@@ -22,6 +22,7 @@ from jaxvision.serialize import from_json, to_json
 from jaxvision.train.manifest import NAME as MANIFEST
 from jaxvision.train.manifest import faults, write_manifest
 from jaxvision.train.saving import saving
+from jaxvision.train.task import monitor_direction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,8 @@ STATES = 2
 
 
 class Saved(NamedTuple):
-    """A checkpoint: phase it was taken in, value of the monitored metric (None: the latest is the best), step."""
+    """A checkpoint: phase it was taken in, value of the monitored metric (None: nothing is monitored, or the metric was
+    not measured, and the latest is kept), step."""
 
     phase: int
     value: float | None
@@ -147,7 +149,7 @@ class BestCheckpoints:
     @property
     def best(self) -> Saved | None:
         """The best of all phases: the run's result. None before the first."""
-        return _best(self._of_phase.values(), self._card.run)
+        return _best(self._of_phase.values(), self._card.run, self._card.class_names)
 
     def restore(self, phase: int, like: nnx.State) -> nnx.State:
         """All variables of the model as they were at the best of a phase, into a state such as `like`."""
@@ -193,7 +195,8 @@ def restore_best(run_dir: str | os.PathLike[str], *, phase: int | None = None) -
         kept = [Saved(**card["saved"]) for card in cards.values()]
         step, document = next(iter(cards.items()))
         run = from_json(json.dumps(document["run"]), where=f"{folder}/{step}/card")
-        best = _best([saved for saved in kept if phase in (None, saved.phase)], run)
+        of_phase = [saved for saved in kept if phase in (None, saved.phase)]
+        best = _best(of_phase, run, document["class_names"])
         if best is None:
             raise RunFolderError(
                 f"{folder}: no checkpoint of phase {phase} in it, only of {sorted({saved.phase for saved in kept})}."
@@ -236,11 +239,14 @@ def _require_whole(folder: epath.Path) -> None:
         )
 
 
-def _best(saved: Iterable[Saved], run: Run) -> Saved | None:
-    """The best value; the latest where there are no values, and the earliest of equal ones."""
-    sign = 1 if run.checkpoint.direction == "max" else -1
-    ranked = sorted(saved, key=lambda s: s.step if s.value is None else -s.step)
-    return max(ranked, key=lambda s: s.step if s.value is None else sign * s.value, default=None)
+def _best(saved: Iterable[Saved], run: Run, class_names: Sequence[str]) -> Saved | None:
+    """The checkpoint with the best value, of those of several phases; the latest of equal ones, or if none has any."""
+    ranked = sorted(saved, key=lambda s: s.step, reverse=True)
+    measured = [s for s in ranked if s.value is not None]
+    if len(measured) < 2:
+        return next(iter(measured or ranked), None)
+    sign = 1 if monitor_direction(run, class_names) == "max" else -1
+    return max(measured, key=lambda s: sign * s.value)  # type: ignore[operator]
 
 
 def _restore_variables(manager: ocp.CheckpointManager, step: int, like: nnx.State) -> nnx.State:

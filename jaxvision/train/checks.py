@@ -11,11 +11,11 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxvision.config import Run
+from jaxvision.config import PARTS, Run
 from jaxvision.data import Dataset
 from jaxvision.data.open import chooses_target
-from jaxvision.data.parts import ArrayPart
-from jaxvision.errors import ConfigError, DataError, nearest
+from jaxvision.data.parts import ArrayPart, Target
+from jaxvision.errors import ConfigError, DataError, UserError, nearest
 from jaxvision.mesh import AXIS, WIDE, is_wide
 from jaxvision.models.registry import errors_of
 from jaxvision.nn.mode import evaluated
@@ -25,6 +25,9 @@ from jaxvision.train.state import TrainState
 from jaxvision.train.step import from_pictures, make_gradients
 from jaxvision.train.task import TARGETS, Task
 from jaxvision.types import Batch
+
+CHUNK = 64
+"""Examples, or masks, looked at in one go."""
 
 
 def require_task(run: Run, dataset: Dataset) -> None:
@@ -43,7 +46,7 @@ def require_task(run: Run, dataset: Dataset) -> None:
         )
 
 
-def require_examples(run: Run, dataset: Dataset, task: Task, mesh: Mesh) -> None:
+def require_examples(run: Run, dataset: Dataset, mesh: Mesh) -> None:
     """What `serialize.check` cannot know: whether the data has what the run asks of it."""
     count = len(dataset.train.target)
     if run.data.batch_size > count:
@@ -59,14 +62,21 @@ def require_examples(run: Run, dataset: Dataset, task: Task, mesh: Mesh) -> None
             f" {-(-run.data.batch_size // devices) * devices}, or devices to less."
             f" Received: {run.data.batch_size}, devices={run.devices}"
         )
+
+
+def require_monitor(run: Run, dataset: Dataset, task: Task, *, repeats: bool) -> None:
+    """Whether the monitored metric can be measured, and its direction is the metric's.
+
+    repeats: a run that was begun before is resumed or done again: it goes on as it began, with a warning.
+    """
     monitor = run.checkpoint.monitor
     if monitor is None:
         return
     part, _, metric = monitor.partition("/")
-    if metric not in task.metric_names:
+    if metric not in task.directions:
         raise ConfigError(
-            f"checkpoint.monitor: no metric of this name.{nearest(metric, task.metric_names)} There are"
-            f" {', '.join(f'{part}/{name}' for name in task.metric_names)}. Received: {monitor!r}"
+            f"checkpoint.monitor: no metric of this name.{nearest(metric, task.directions)} There are"
+            f" {', '.join(f'{part}/{name}' for name in task.directions)}. Received: {monitor!r}"
         )
     if part == "validation" and dataset.validation is None:
         raise ConfigError(
@@ -74,6 +84,57 @@ def require_examples(run: Run, dataset: Dataset, task: Task, mesh: Mesh) -> None
             " data.validation_fraction (0.1, say), or checkpoint.monitor to None to keep the last one."
             f" Received: checkpoint.monitor={monitor!r}, data.source={run.data.source!r}"
         )
+    direction, better = run.checkpoint.direction, task.directions[metric]
+    if direction not in ("auto", better):
+        fault = (
+            f"checkpoint.direction: of {monitor} {'larger' if better == 'max' else 'smaller'} values are better, and"
+            f" {direction} keeps the worst checkpoint. Set it to auto or {better}. Received: {direction!r}"
+        )
+        _refuse_or_warn(ConfigError, fault, warns=repeats)
+    examined = dataset.train if part == "train" else dataset.validation
+    assert examined is not None
+    _, _, class_name = metric.partition("/")
+    if class_name:
+        what, classes, other = f"class {class_name!r}", [dataset.class_names.index(class_name)], task.headline
+    elif run.task == "multilabel" and metric != "loss":
+        what, classes, other = "any class", [*range(len(dataset.class_names))], "loss"
+    else:
+        return
+    if not _has_example(examined.target, classes):
+        fault = (
+            f"checkpoint.monitor: the {part} part has no example of {what}, so {monitor} cannot be measured on it."
+            f" Monitor {part}/{other}, or give that part such examples. Received: {monitor!r}"
+        )
+        _refuse_or_warn(DataError, fault, warns=repeats)
+
+
+def _refuse_or_warn(kind: type[UserError], fault: str, *, warns: bool) -> None:
+    if not warns:
+        raise kind(fault)
+    warnings.warn(f"{fault}. The run was begun like this, and goes on as it was begun.", stacklevel=2)
+
+
+def _has_example(target: Target, classes: Sequence[int]) -> bool:
+    """Whether an example, or a pixel of a mask, is of one of the classes. Masks are read until one is."""
+    for start in range(0, len(target), CHUNK):
+        rows = np.asarray(target[start : start + CHUNK])
+        if np.any(rows[:, classes] > 0.5 if target.ndim == 2 else np.isin(rows, classes)):
+            return True
+    return False
+
+
+def require_weights(run: Run, dataset: Dataset) -> None:
+    """Whether examples of each part count in the loss, where some classes do not."""
+    counted = [number for number, weight in enumerate(run.loss.class_weights) if weight]
+    if len(counted) == len(run.loss.class_weights) or run.task == "multilabel":
+        return
+    for name in PARTS:
+        part = getattr(dataset, name)
+        if part is not None and not _has_example(part.target, counted):
+            raise DataError(
+                f"loss.class_weights: all examples of the {name} part are of classes of weight 0, so it has no loss."
+                f" Give one of its classes a weight. Received: {run.loss.class_weights}"
+            )
 
 
 def require_logits(model: nnx.Module, run: Run, card: ModelCard) -> None:

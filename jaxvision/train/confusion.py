@@ -1,12 +1,13 @@
 """Metrics of segmentation, all from one confusion matrix of the pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxvision.errors import DataError
+from jaxvision.train.metrics import Direction
 from jaxvision.types import Array, PyTree
 
 
@@ -22,7 +23,8 @@ class ConfusionMatrix:
 
     def __init__(self, class_names: Sequence[str]):
         self.class_names = tuple(class_names)
-        self.names = ("accuracy", "mean_iou", "dice", *(f"iou/{name}" for name in self.class_names))
+        names = ("accuracy", "mean_iou", "dice", *(f"iou/{name}" for name in self.class_names))
+        self.directions: Mapping[str, Direction] = dict.fromkeys(names, "max")
 
     def zero(self) -> PyTree:
         return jnp.zeros((2, len(self.class_names), len(self.class_names)), jnp.uint32)

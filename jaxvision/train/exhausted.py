@@ -25,8 +25,8 @@ def steps_in_memory(run: Run, members: int = 1) -> Iterator[None]:
         if members > 1:
             help = f"Train fewer of these {members} runs together"
         elif more is not None:
-            help = f"Set accumulate to {more}: the same step on the batch in {more} pieces of {batch // more}; or lower"
-            help += " data.batch_size"
+            help = f"Set accumulate to {more}: the same step on the batch in {more} pieces of {batch // more} (but for"
+            help += " BatchNorm, which takes each piece alone); or lower data.batch_size"
         if run.rematerialize == "none":
             help += ". rematerialize=blocks keeps each block's input alone, and is slower"
         raise OutOfMemoryError(

@@ -22,7 +22,6 @@ from jaxvision.train.train_members import train_members
 from jaxvision.watchdog import together
 
 
-@together()
 def fit(
     run: Run,
     *,
@@ -59,6 +58,21 @@ def fit(
       StoppedError (a KeyboardInterrupt): a signal stopped the run.
       HostGoneError: another process of the run is gone. Mostly that ends this one at once, with code 1 and a message.
     """
+    return fit_or_repeat(run, run_dir=run_dir, data=data, progress=progress, resume=resume)
+
+
+@together()
+def fit_or_repeat(
+    run: Run,
+    *,
+    run_dir: str | os.PathLike[str] | None,
+    data: Mapping[str, Any] | None = None,
+    progress: bool,
+    resume: bool = False,
+    repeats: bool = False,
+) -> Result:
+    """`fit`. repeats: this is a run that was trained before, to be done again as it was: what would be refused of a new
+    one, and was not of that, is a warning."""
     started = time.perf_counter()
     keep_memory()
     run = described(run, data)
@@ -73,7 +87,7 @@ def fit(
         run_dir = default_folder(run)  # where the next --resume looks for it, not beside it
     if begun is None and run_dir is not None:
         on_writer(lambda: require_free(run_dir))  # before minutes go into decoding
-    prepared = prepare([run], data, progress=progress)
+    prepared = prepare([run], data, progress=progress, repeats=repeats or begun is not None)
     folder = begun or folder_on_writer(lambda: new_run_folder(run.name, run_dir))
     assert folder is not None
     try:

@@ -97,7 +97,8 @@ def fit_together(
     left = [number for number, folder in enumerate(folders) if not (begun[number] and _is_done(folder))]
     members: list[Member] = []
     if left:
-        prepared = prepare([checked[number] for number in left], data, progress=progress)
+        of_left = [checked[number] for number in left]
+        prepared = prepare(of_left, data, progress=progress, repeats=all(begun[number] for number in left))
         with ExitStack() as stack:
             for number in left:
                 folder = folders[number] if begun[number] else new_run_folder(runs[number][0].name, folders[number])
@@ -105,9 +106,12 @@ def fit_together(
                 stack.enter_context(RunLock(folder))
                 if _is_done(folder):
                     raise RunFolderError(f"run folder {folder}: another process has just finished it. Resume again.")
-            of_left = [folders[number] for number in left]
             members = train_members(
-                prepared, of_left, [begun[number] for number in left], progress=progress, started=started
+                prepared,
+                [folders[number] for number in left],
+                [begun[number] for number in left],
+                progress=progress,
+                started=started,
             )
     if failed := [member for member in members if member.failed is not None]:
         said = "\n".join(f"  {member.folder}: {member.failed}" for member in failed)

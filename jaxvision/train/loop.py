@@ -16,7 +16,6 @@ from jaxvision.data.joint_feed import JointFeed
 from jaxvision.errors import NonFiniteLossError, StoppedError
 from jaxvision.mesh import on_each, shardings_of
 from jaxvision.train.agreement import Agreement
-from jaxvision.train.checkpoint import Saved
 from jaxvision.train.dispatch import step_flops, steps_per_dispatch, stretch_lengths
 from jaxvision.train.evaluate import Batches, sum_totals
 from jaxvision.train.freeze import Selection, scale_groups, select
@@ -242,12 +241,13 @@ class Training:
             member.log.record(record)
             records.append((member, record))
             # The last update may have thrown the weights to infinity after a loss that was finite.
-            for name, value in {**record, "the norm of the parameters": norms[number]}.items():
-                if not math.isfinite(value):
-                    member.failed = member.failed or _not_finite(member, name, value)
-            if member.failed is None and member.best.is_improved(record):
-                saved = Saved(member.phase, member.best.value(record), member.step)
-                member.checkpoints.save(saved, group.of(member, variables))
+            seen = {**record, "the norm of the parameters": norms[number]}
+            if wrong := [(name, value) for name, value in seen.items() if not math.isfinite(value)]:
+                if math.isfinite(norms[number]):
+                    member.keep_if_first(group.of(member, variables))
+                member.failed = _not_finite(member, *wrong[0])
+            elif member.best.is_improved(record):
+                member.keep(record, group.of(member, variables))
         self._pace.tell([record for _, record in records])
         return [(member, record) for member, record in records if member.failed is None]
 

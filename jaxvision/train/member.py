@@ -1,11 +1,14 @@
 """One run of those that are trained together, and often the only one: where it stands, and what it keeps on disk."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+import jax
+import jax.numpy as jnp
 from etils import epath
 from flax import nnx
 
@@ -13,10 +16,11 @@ from jaxvision.config import Log
 from jaxvision.errors import NonFiniteLossError
 from jaxvision.processes import is_writer, notes_folder
 from jaxvision.train.best import BestMetric
-from jaxvision.train.checkpoint import BestCheckpoints, ModelCard
+from jaxvision.train.checkpoint import BestCheckpoints, ModelCard, Saved
 from jaxvision.train.log import RunLog
 from jaxvision.train.result import Result
 from jaxvision.train.state import TrainState
+from jaxvision.train.task import monitor_direction
 from jaxvision.train.training_state import Place, StoredState, TrainingStates
 
 
@@ -48,7 +52,7 @@ class Member:
         with ExitStack() as stack:
             self.checkpoints = stack.enter_context(BestCheckpoints(self.folder, self.card))
             self.states = stack.enter_context(TrainingStates(self.folder))
-            self.best = BestMetric(self.run.checkpoint, self.run.early_stop)
+            self.best = self._best_metric()
             place = None if self.stored is None else self.stored.place
             if place is not None:
                 self.phase, self.epoch, self.step, self.epochs = place.phase, place.epoch, place.step, place.epochs
@@ -92,7 +96,27 @@ class Member:
             assert self.state is not None
             self.start = nnx.merge_state(self.state.params, self.state.rest)
         self.phase, self.epoch, self.first_step, self.stopped, self.state = self.phase + 1, 1, self.step, False, None
-        self.best = BestMetric(self.run.checkpoint, self.run.early_stop)
+        self.best = self._best_metric()
+
+    def _best_metric(self) -> BestMetric:
+        direction = monitor_direction(self.run, self.card.class_names)
+        return BestMetric(self.run.checkpoint, self.run.early_stop, direction)
+
+    def keep(self, record: dict[str, float], variables: nnx.State) -> None:
+        """Saves the model with these metrics as the best of its phase so far, or until there is a best one."""
+        if self.best.is_missing(record) and self.checkpoints.of_phase(self.phase) is None and is_writer():
+            warnings.warn(
+                f"checkpoint.monitor: {self.run.checkpoint.monitor} was not measured in epoch {self.epoch}. Until it"
+                " is, the checkpoint of the latest epoch is kept, and early_stop.patience counts no epochs.",
+                stacklevel=2,
+            )
+        self.checkpoints.save(Saved(self.phase, self.best.value(record), self.step), variables)
+
+    def keep_if_first(self, variables: nnx.State) -> None:
+        """Saves a model whose metrics are not finite where the run has saved none and its own numbers are."""
+        numbers = [leaf for leaf in jax.tree.leaves(variables) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        if self.checkpoints.best is None and all(bool(jnp.isfinite(leaf).all()) for leaf in numbers):
+            self.checkpoints.save(Saved(self.phase, None, self.step), variables)
 
     def save(self, state: TrainState, seconds: float) -> None:
         """Writes what it takes to go on. seconds: spent by this process."""

@@ -1,6 +1,7 @@
 """Metrics as running totals: sums that add up over batches, padding excluded, and values computed from them."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +9,16 @@ import numpy as np
 
 from jaxvision.types import Array, PyTree
 
+Direction = Literal["min", "max"]
+"""Whether a smaller or a larger value of a metric is better."""
+
 
 class Metric(Protocol):
     """What is counted beside the loss. Its counts are a JAX pytree of fixed shapes."""
 
-    names: tuple[str, ...]
-    """What `compute` gives; names of single classes, such as iou/cat, only where there is something to compute."""
+    directions: Mapping[str, Direction]
+    """What `compute` gives, and which value is better. A value of a single class is called KIND/CLASS, such as iou/cat,
+    and is given only where there is something to compute it from."""
 
     def zero(self) -> PyTree:
         """The counts before the first batch."""
@@ -36,7 +41,7 @@ class Totals(NamedTuple):
 class Accuracy:
     """Share of examples whose likeliest class is the target's: {"accuracy": ...}. Counts: two uint32 numbers."""
 
-    names: tuple[str, ...] = ("accuracy",)
+    directions: Mapping[str, Direction] = {"accuracy": "max"}
 
     def zero(self) -> PyTree:
         return jnp.zeros((2,), jnp.uint32)

@@ -20,14 +20,17 @@ from jaxvision.mesh import batch_mesh, member_mesh
 from jaxvision.processes import is_writer, process_count, writer_first
 from jaxvision.serialize import check
 from jaxvision.train.alike import require_same_data_in_all
+from jaxvision.train.averages import warn_of_averaged_weights, warn_of_batch_norm
 from jaxvision.train.checkpoint import ModelCard
 from jaxvision.train.checks import (
     require_examples,
     require_logits,
+    require_monitor,
     require_profiled_steps,
     require_selections,
     require_steps,
     require_task,
+    require_weights,
     require_wide,
 )
 from jaxvision.train.exhausted import pictures_in_memory
@@ -73,8 +76,8 @@ def described(run: Run, data: Mapping[str, Any] | None) -> Run:
     return run
 
 
-def prepare(runs: Sequence[Run], data: Mapping[str, Any] | None, *, progress: bool) -> Prepared:
-    """Opens the data and builds the models.
+def prepare(runs: Sequence[Run], data: Mapping[str, Any] | None, *, progress: bool, repeats: bool = False) -> Prepared:
+    """Opens the data and builds the models. repeats: as of `require_monitor`.
 
     Raises: UserError: something in the runs or the data is wrong, or the runs cannot be trained together.
     """
@@ -87,7 +90,9 @@ def prepare(runs: Sequence[Run], data: Mapping[str, Any] | None, *, progress: bo
     if len(runs) > 1:
         mesh = member_mesh(run.devices, len(runs))
         _require_whole_batches(run)
-    require_examples(run, dataset, task, mesh)
+    require_examples(run, dataset, mesh)
+    require_monitor(run, dataset, task, repeats=repeats)
+    require_weights(run, dataset)
     cards = [ModelCard(each, dataset.class_names, dataset.image_shape, task.num_outputs) for each in runs]
     models = [_model(card, task) for card in cards]
     require_selections(run, models[0])
@@ -118,6 +123,10 @@ def prepare(runs: Sequence[Run], data: Mapping[str, Any] | None, *, progress: bo
             f" Received: data.residence={run.data.residence}, data.resident_mb={run.data.resident_mb}"
         )
     require_profiled_steps(run, prepared.total_steps)
+    if is_writer():
+        warn_of_batch_norm(run, models[0], prepared.train_feed.steps_per_epoch)
+        for each in runs:
+            warn_of_averaged_weights(each, prepared.train_feed.steps_per_epoch)
     return prepared
 
 

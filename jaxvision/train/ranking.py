@@ -1,11 +1,12 @@
 """Metrics of multi-label classification: how well each class's scores rank the pictures, and who passes the bar."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvision.train.metrics import Direction
 from jaxvision.types import Array, PyTree
 
 BINS = 2**16
@@ -28,7 +29,7 @@ class MultilabelScores:
     def __init__(self, class_names: Sequence[str]):
         self.class_names = tuple(class_names)
         single = (f"{kind}/{name}" for kind in ("average_precision", "f1") for name in self.class_names)
-        self.names = ("average_precision", "f1", *single)
+        self.directions: Mapping[str, Direction] = dict.fromkeys(("average_precision", "f1", *single), "max")
 
     def zero(self) -> PyTree:
         return jnp.zeros((2, len(self.class_names), BINS), jnp.uint32)

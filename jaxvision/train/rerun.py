@@ -15,7 +15,7 @@ from jaxvision.data.examples import Record, compare
 from jaxvision.errors import ConfigError
 from jaxvision.outputs import output_folder
 from jaxvision.train.checkpoint import restore_best
-from jaxvision.train.fit import fit
+from jaxvision.train.fit import fit_or_repeat
 from jaxvision.train.folder import read_config, read_environment, read_metrics
 from jaxvision.train.result import Result, read_result
 from jaxvision.train.resume import changes
@@ -67,7 +67,7 @@ def rerun(
     if to is None and in_bucket(run_dir):
         raise ConfigError(f"to: say where to repeat a run that is in a bucket. Received: None, of {os.fspath(run_dir)}")
     folder = to if to is not None else output_folder(None, f"{Path(expanded(run_dir)).resolve()}-rerun")
-    second = _Outcome.read(fit(run, run_dir=folder, progress=progress))
+    second = _Outcome.read(fit_or_repeat(run, run_dir=folder, progress=progress, repeats=True))
     changed = changes(first.environment, second.environment)
     if data := _data(first, second):
         changed.append(f"the data: {data}")

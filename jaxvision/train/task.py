@@ -1,6 +1,6 @@
 """What is predicted: a loss, a metric and a number of outputs. The loop and the models know nothing of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,7 @@ from jaxvision.train.losses import (
     soft_dice_loss,
     softmax_cross_entropy,
 )
-from jaxvision.train.metrics import Accuracy, Metric, Totals
+from jaxvision.train.metrics import Accuracy, Direction, Metric, Totals
 from jaxvision.train.ranking import MultilabelScores
 from jaxvision.types import Array, Batch
 
@@ -40,9 +40,9 @@ class Task:
     headline: str
 
     @property
-    def metric_names(self) -> tuple[str, ...]:
-        """What `compute` gives at most."""
-        return ("loss", *self.metric.names)
+    def directions(self) -> Mapping[str, Direction]:
+        """What `compute` gives at most, and which value of it is better."""
+        return {"loss": "min", **self.metric.directions}
 
     def zero(self) -> Totals:
         """Totals before the first batch."""
@@ -69,6 +69,17 @@ class Task:
         """Mean loss and metrics, on the host. Waits for the device. Raises DataError: nothing to compute them from."""
         metrics = self.metric.compute(totals.counts)
         return {"loss": float(totals.loss) / float(totals.weight), **metrics}
+
+
+def monitor_direction(run: Run, class_names: Sequence[str]) -> Direction:
+    """Whether a smaller or a larger value of the monitored metric is better: as `checkpoint.direction` says, or with
+    auto the metric itself. "max" where nothing is monitored."""
+    monitor, direction = run.checkpoint.monitor, run.checkpoint.direction
+    if direction != "auto":
+        return direction
+    if monitor is None:
+        return "max"
+    return make_task(run, len(class_names), class_names).directions[monitor.partition("/")[2]]
 
 
 def make_task(run: Run, num_classes: int, class_names: Sequence[str] = ()) -> Task:

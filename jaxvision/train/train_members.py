@@ -1,6 +1,7 @@
 """From what is prepared to run folders and their results."""
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -162,6 +163,12 @@ def _result(
     for number in range(len(member.run.phases)):
         saved = member.checkpoints.of_phase(number)
         assert saved is not None
+        if saved.value is None and member.run.checkpoint.monitor is not None:
+            warnings.warn(
+                f"checkpoint.monitor: {member.run.checkpoint.monitor} was in no evaluation of phases.{number}, so"
+                f" its last checkpoint (step {saved.step}) is kept, not its best.",
+                stacklevel=2,
+            )
         count = sum(record["phase"] == number for record in epochs)
         phases.append(PhaseResult(epochs=count, best_step=saved.step, best_value=saved.value))
     dataset = prepared.dataset
