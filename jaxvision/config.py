@@ -47,7 +47,14 @@ class Data:
     class_names: tuple[str, ...] = ()
     """Names of the classes in the order of their numbers, where the data has none, as masks and arrays."""
     label_offset: Annotated[int, Field(ge=0)] = 0
-    """Number of the first class in masks as stored (1 where they hold 1, 2, 3); it is taken off."""
+    """Number of the first class in labels or masks as stored (1 where they hold 1, 2, 3); it is taken off."""
+    label_values: tuple[int, ...] = ()
+    """Numbers of the classes in labels as stored, in the order of the classes (10 20 30); empty: 0, 1, 2, ..."""
+    mask_values: tuple[int, ...] = ()
+    """Numbers of the classes in masks as stored, in the order of the classes (0 255); empty: 0, 1, 2, ..."""
+    mask_thresholds: tuple[int, ...] = ()
+    """Cut grey levels or instance numbers in masks into classes: class 1 is from the first of these up, class 2 from
+    the second (128: soft edges between 0 and 255; 1: instance numbers above a background of 0)."""
     ignore_label: Annotated[int, Field(ge=0)] | None = None
     """Number in masks as stored that marks pixels that count nowhere: not in the loss, not in any metric."""
     image_size: tuple[Count, Count] | None = None

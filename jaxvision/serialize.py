@@ -5,6 +5,7 @@ of a description are listed in one message, each with its path (`data.batch_size
 """
 
 import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from jaxvision.config import SCHEMA_VERSION, Augment, Phase, Run
+from jaxvision.config import SCHEMA_VERSION, Augment, Data, Phase, Run
 from jaxvision.errors import ConfigError, nearest
 
 Document = dict[str, Any]
@@ -186,6 +187,7 @@ def _contradictions(run: Run) -> Iterator[Fault]:
     for number, phase in enumerate(run.phases):
         yield from ((f"phases.{number}.{path}", text) for path, text in _phase_contradictions(phase))
     yield from _start_contradictions(run)
+    yield from _value_contradictions(run.data)
     yield from _augment_contradictions(run)
     yield from _selection_contradictions(run)
     if run.log.profile_steps is not None and run.log.profile_steps[0] > run.log.profile_steps[1]:
@@ -222,6 +224,37 @@ def _start_contradictions(run: Run) -> Iterator[Fault]:
     if run.cache_features != "off" and any(phase.trainable is None for phase in run.phases):
         received = f"Received: {run.cache_features!r}"
         yield "cache_features", f"needs a frozen base: set phases.N.trainable to head. {received}"
+
+
+def _value_contradictions(data: Data) -> Iterator[Fault]:
+    """Of the fields that say what numbers in labels and masks mean."""
+    for name in ("label_values", "mask_values"):
+        values = getattr(data, name)
+        if values and (len(values) < 2 or len(set(values)) < len(values)):
+            yield f"data.{name}", f"needs two or more different numbers, one for each class. Received: {values}"
+        if values and data.class_names and len(values) != len(data.class_names):
+            yield (
+                f"data.{name}",
+                f"needs {len(data.class_names)} numbers, one for each of data.class_names. Received: {values}",
+            )
+    if any(low >= high for low, high in itertools.pairwise(data.mask_thresholds)):
+        yield "data.mask_thresholds", f"must rise. Received: {data.mask_thresholds}"
+    if data.mask_thresholds and data.class_names and len(data.mask_thresholds) + 1 != len(data.class_names):
+        yield (
+            "data.mask_thresholds",
+            f"needs {len(data.class_names) - 1} numbers for the {len(data.class_names)} classes of data.class_names. "
+            f"Received: {data.mask_thresholds}",
+        )
+    ways = ("label_offset", "label_values", "mask_values", "mask_thresholds")
+    given = [name for name in ways if getattr(data, name)]
+    if len(given) > 1:
+        yield (
+            f"data.{given[1]}",
+            f"data.{given[0]} is set too ({getattr(data, given[0])}), and one of the two says what numbers mean. "
+            f"Received: {getattr(data, given[1])}",
+        )
+    if data.ignore_label is not None and data.ignore_label in data.mask_values:
+        yield "data.ignore_label", f"is a class in data.mask_values {data.mask_values}. Received: {data.ignore_label}"
 
 
 def _augment_contradictions(run: Run) -> Iterator[Fault]:

@@ -10,6 +10,18 @@ FAULTS: dict[str, tuple[str, str]] = {
         "refused: names both files and sizes",
         "test_masks.py::test_every_fault_of_the_folders_names_both_files",
     ),
+    "masks of 0 and 255, labels from 1 or of 10, 20, 30": (
+        "refused: `train` and `check` say which field tells what the numbers mean",
+        "test_shown.py::test_numbers_that_cannot_be_meant_are_refused",
+    ),
+    "soft edges in masks": (
+        "refused: says how to cut grey levels into classes",
+        "test_shown.py::test_check_says_what_train_says",
+    ),
+    "class without a training example": (
+        "a warning names it; a training part of one class is refused",
+        "test_shown.py::test_what_may_be_meant_is_a_warning",
+    ),
     "dataset smaller than a batch": (
         "refused: names both numbers",
         "test_cli.py::test_what_a_user_can_mend_gives_one_message_and_nothing_written",

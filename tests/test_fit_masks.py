@@ -131,7 +131,8 @@ def test_labels_of_a_csv_train_to_average_precision(tmp_path):
         checkpoint=Checkpoint("validation/average_precision", "max"),
         log=Log(tensorboard=False),
     )
-    result = fit(run, run_dir=tmp_path / "run", progress=False)
+    with pytest.warns(UserWarning, match="No training example shows 1 of the 3 classes: 'snow'"):
+        result = fit(run, run_dir=tmp_path / "run", progress=False)
     assert result.headline == "average_precision"
     assert result.validation["average_precision"] > 0.95
     assert result.validation["f1"] > 0.8

@@ -28,6 +28,7 @@ def print_masks(arguments: PredictArguments, restored: RestoredRun) -> None:
     """Writes the files that the arguments ask for and prints where they are and what is in them.
 
     Masks alone lie in OUT/masks, so that they can be read as a folder of masks; the others beside, under the same name.
+    Masks hold the class numbers, or the numbers that the run's data.mask_values has for the classes.
     """
     if arguments.masks is not None and not arguments.side_by_side:
         raise ConfigError(f"--masks: goes with --side-by-side. Received: {arguments.masks!r} without it.")
@@ -86,7 +87,7 @@ def _class_numbers(file: Path, image: str, card: ModelCard) -> np.ndarray:
 def _content(kind: str, prediction: MaskPrediction, true_mask: np.ndarray | None, card: ModelCard) -> bytes:
     """A file's bytes."""
     if kind == "mask":
-        return mask_png(prediction.mask)
+        return mask_png(prediction.mask, card.run.data.mask_values)
     picture = read_picture(prediction.path, channels=3)
     if kind == "overlay":
         return png(overlay(picture, prediction.mask))

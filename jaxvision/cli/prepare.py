@@ -85,7 +85,13 @@ class CheckArguments:
     class_names: tuple[str, ...] = ()
     """Names of the classes in masks, or in a column of labels, as --data.class-names has them."""
     label_offset: int = 0
-    """Number of the first class in masks as stored."""
+    """Number of the first class in labels or masks as stored."""
+    label_values: tuple[int, ...] = ()
+    """Numbers of the classes in labels as stored, in the order of the classes."""
+    mask_values: tuple[int, ...] = ()
+    """Numbers of the classes in masks as stored, in the order of the classes."""
+    mask_thresholds: tuple[int, ...] = ()
+    """Cut grey levels or instance numbers in masks into classes, as --data.mask-thresholds does."""
     ignore_label: int | None = None
     """Number in masks as stored that marks pixels that count nowhere."""
     target: str | None = None
@@ -124,6 +130,9 @@ def check_command(argv: list[str]) -> None:
             arguments.data,
             class_names=arguments.class_names,
             label_offset=arguments.label_offset,
+            label_values=arguments.label_values,
+            mask_values=arguments.mask_values,
+            mask_thresholds=arguments.mask_thresholds,
             ignore_label=arguments.ignore_label,
             target=arguments.target,
             labels_per_image=arguments.labels_per_image,

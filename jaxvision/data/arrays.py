@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxvision import config
-from jaxvision.data.parts import ArrayPart, Dataset, Part, fingerprint, image_shape
+from jaxvision.data.mask import mask_classes
+from jaxvision.data.parts import ArrayPart, Dataset, Part, fingerprint, has_masks, image_shape
 from jaxvision.data.picture import resize_bilinear
 from jaxvision.data.targets import array_target, even_array, fitted_masks, numbered_classes
 from jaxvision.errors import DataError
@@ -47,12 +48,16 @@ def array_part(inputs: Any, target: Any, where: str, data: config.Data) -> Array
 
 
 def array_dataset(parts: Mapping[str, Part], class_names: tuple[str, ...] | None, data: config.Data) -> Dataset:
-    """A Dataset of parts; without names, here or in `data.class_names`, the classes are numbered up to the largest
-    label of the training part."""
+    """A Dataset of parts; without names, here or by `data`, the classes are numbered up to the largest label of the
+    training part."""
     train = parts["train"]
-    if class_names is None and len(train.target):
-        class_names = data.class_names or numbered_classes(train)
+    known = mask_classes(data) if has_masks(train) else data.class_names or tuple(map(str, data.label_values))
+    class_names = class_names or known or None
+    numbered = class_names is None and len(train.target) > 0
+    if numbered:
+        class_names = numbered_classes(train)
     return Dataset(
+        numbered=numbered,
         train=train,
         validation=parts.get("validation"),
         test=parts.get("test"),

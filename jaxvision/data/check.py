@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxvision import config
+from jaxvision import config, serialize
 from jaxvision.config import PARTS
 from jaxvision.data.check_files import Looked
 from jaxvision.data.check_hashes import changes
@@ -22,14 +22,13 @@ from jaxvision.data.check_picture import check_picture
 from jaxvision.data.check_report import CheckReport, format_report
 from jaxvision.data.check_table import check_table
 from jaxvision.data.layout import class_folders, part_folders
-from jaxvision.data.mask import MaskRule
 from jaxvision.data.names import check_look_alikes, clutter, composed
 from jaxvision.data.parts import ArrayPart, has_masks
 from jaxvision.data.picture_file import EXTENSIONS, FaultError, file_content
 from jaxvision.data.reading import look_at_each, readable, walk
+from jaxvision.data.shown import require_shown
 from jaxvision.data.targets import class_counts
 from jaxvision.errors import DataError, UserError
-from jaxvision.types import MAX_MASK_CLASSES
 
 __all__ = ["CheckReport", "check_data", "check_folder", "format_report"]
 
@@ -42,6 +41,9 @@ def check_data(
     *,
     class_names: Sequence[str] = (),
     label_offset: int = 0,
+    label_values: Sequence[int] = (),
+    mask_values: Sequence[int] = (),
+    mask_thresholds: Sequence[int] = (),
     ignore_label: int | None = None,
     target: str | None = None,
     labels_per_image: Literal["auto", "one", "any"] = "auto",
@@ -53,15 +55,17 @@ def check_data(
 ) -> CheckReport:
     """Check a folder of images, of images and masks, a CSV or an .npz file.
 
-    class_names, label_offset, ignore_label: as in `config.Data`, for masks and tables; target, labels_per_image,
-    file_column, part_column, image_folder: likewise, for tables.
+    class_names and the fields from label_offset to ignore_label: as in `config.Data`, for masks, arrays and tables;
+    target, labels_per_image, file_column, part_column, image_folder: likewise, for tables.
     against: a file of hashes as `hash_list` makes them, of the same data at another time; what differs is reported.
     progress(done, total) is called as images are read.
 
-    Raises DataError only where nothing is at `path`, or nothing that could be a dataset.
+    Raises DataError only where nothing is at `path`, or nothing that could be a dataset; ConfigError where fields
+    contradict each other.
     """
     path = Path(path).expanduser()
     data = config.Data(
+        path=str(path),
         target=target,
         labels_per_image=labels_per_image,
         file_column=file_column,
@@ -69,8 +73,12 @@ def check_data(
         image_folder=image_folder,
         class_names=tuple(class_names),
         label_offset=label_offset,
+        label_values=tuple(label_values),
+        mask_values=tuple(mask_values),
+        mask_thresholds=tuple(mask_thresholds),
         ignore_label=ignore_label,
     )
+    serialize.check(config.Run(data=data), where="check")
     with readable(path):
         report = _check(path, data, progress)
     return report if against is None else replace(report, changes=changes(report.hashes, path, against))
@@ -83,14 +91,13 @@ def _check(path: Path, data: config.Data, progress: Callable[[int, int], None] |
         if (value := getattr(data, field)) != getattr(config.Data, field):
             raise DataError(f"{field}: is for a .csv file. Received: {value!r} with {path}.")
     if path.is_dir() and is_pets(path):
-        return check_pets(path, data.ignore_label, progress)
+        return check_pets(path, replace(data, source="pets"), progress)
     if path.is_dir() and is_masks(path):
-        rule = MaskRule(len(data.class_names) or MAX_MASK_CLASSES, data.label_offset, data.ignore_label)
-        return check_masks(path, data.class_names, rule, progress)
+        return check_masks(path, replace(data, source="masks"), progress)
     if path.is_dir():
         return check_folder(path, progress=progress)
     if path.suffix == ".npz" and path.is_file():
-        return _check_npz(path, replace(data, source="npz", path=str(path)))
+        return _check_npz(path, replace(data, source="npz"))
     found = "a file" if path.exists() else f"nothing there (seen from {Path.cwd()})"
     raise DataError(f"{path}: give a folder of images, a .csv or an .npz file to check. Received: {found}.")
 
@@ -229,6 +236,10 @@ def _check_npz(path: Path, data: config.Data) -> CheckReport:
         except UserError as error:
             problems.append(str(error))
         else:
+            try:
+                require_shown(dataset, data)
+            except DataError as error:
+                problems.append(str(error))
             height, width, _ = dataset.image_shape
             sizes = ((height, height), (width, width))
             for name in PARTS:

@@ -13,7 +13,7 @@ from jaxvision.config import Data
 from jaxvision.data.check_files import Looked
 from jaxvision.data.check_picture import PictureCheck, check_picture
 from jaxvision.data.check_report import IGNORED, CheckReport
-from jaxvision.data.mask import MASK_EXTENSIONS, MaskRule, read_mask, rule_of
+from jaxvision.data.mask import MASK_EXTENSIONS, MaskRule, mask_classes, read_mask, rule_of
 from jaxvision.data.mask_folder import holds_images_and_masks, mask_folders
 from jaxvision.data.names import clutter
 from jaxvision.data.orientation import turned_size
@@ -21,8 +21,9 @@ from jaxvision.data.pairs import Pair, stems, without_partner
 from jaxvision.data.pets import classes_without, split_pets
 from jaxvision.data.picture_file import EXTENSIONS, FaultError, file_content
 from jaxvision.data.reading import look_at_each, walk
+from jaxvision.data.shown import Shown, refusal, suspicions
 from jaxvision.errors import DataError
-from jaxvision.types import IGNORE
+from jaxvision.types import IGNORE, MAX_MASK_CLASSES
 
 EITHER_WAY = "EXIF orientation, and a mask that has the picture's size turned or not: it is turned with the picture"
 
@@ -47,10 +48,10 @@ def is_masks(root: Path) -> bool:
     return any(holds_images_and_masks(folder) for folder in (root, root / "train"))
 
 
-def check_masks(
-    root: Path, class_names: Sequence[str], rule: MaskRule, progress: Callable[[int, int], None] | None
-) -> CheckReport:
+def check_masks(root: Path, data: Data, progress: Callable[[int, int], None] | None) -> CheckReport:
     """Check a folder as source `masks` reads it. Without names the classes are numbered up to the largest there is."""
+    names = mask_classes(data)
+    rule = rule_of(data, len(names) or MAX_MASK_CLASSES)
     problems: list[str] = []
     try:
         folders = mask_folders(root)
@@ -67,10 +68,10 @@ def check_masks(
     unread = Counter[str]()
     for folder in folders.values():
         unread += _unread(folder / "images", tuple(EXTENSIONS)) + _unread(folder / "masks", tuple(MASK_EXTENSIONS))
-    return _report(root, "masks", found, bad, problems, class_names, rule, unread, progress)
+    return _report(root, data, found, bad, problems, names, rule, unread, progress)
 
 
-def check_pets(root: Path, ignore_label: int | None, progress: Callable[[int, int], None] | None) -> CheckReport:
+def check_pets(root: Path, data: Data, progress: Callable[[int, int], None] | None) -> CheckReport:
     """Check a folder as source `pets` reads it. Pictures of another format than their ending says are no fault."""
     pairs: list[Pair] = []
     bad: list[tuple[str, str]] = []
@@ -79,10 +80,10 @@ def check_pets(root: Path, ignore_label: int | None, progress: Callable[[int, in
         pairs, bad = _paired(root / "images", (".jpg",), root / "annotations" / "trimaps", (".png",))
     except DataError as error:  # as in check_masks
         problems.append(str(error))
-    names = classes_without(ignore_label)
-    rule = rule_of(Data("pets", ignore_label=ignore_label), len(names))
+    names = classes_without(data.ignore_label)
+    rule = rule_of(data, len(names))
     unread = _unread(root / "images", (".jpg",)) + _unread(root / "annotations" / "trimaps", (".png",))
-    return _report(root, "pets", split_pets(pairs) if pairs else {}, bad, problems, names, rule, unread, progress)
+    return _report(root, data, split_pets(pairs) if pairs else {}, bad, problems, names, rule, unread, progress)
 
 
 def _paired(
@@ -105,7 +106,7 @@ def _unread(folder: Path, endings: tuple[str, ...]) -> Counter[str]:
 
 def _report(
     root: Path,
-    layout: str,
+    data: Data,
     found: dict[str, list[Pair]],
     bad: list[tuple[str, str]],
     problems: list[str],
@@ -117,12 +118,13 @@ def _report(
     files = [(part, pair) for part, pairs in found.items() for pair in pairs]
     seen = {part: np.zeros(256, int) for part in found}
     pixels = {part: np.zeros(256, int) for part in found}
+    numbers: dict[str, list[frozenset[int]]] = {part: [] for part in found}
     pictures = dict.fromkeys(found, 0)
     looked = Looked(root)
     looked.bad += bad
     for (part, (picture, mask)), check in look_at_each(lambda item: _check_pair(item[1], rule), files, progress):
         shown = check.picture
-        if shown.fault and layout == "pets" and shown.fault.startswith("mislabelled"):
+        if shown.fault and data.source == "pets" and shown.fault.startswith("mislabelled"):
             shown = replace(shown, fault=None, notes=(*shown.notes, f"{shown.fault}; it is read as that"))
         looked.add(part, picture, shown)
         looked.add_hash(mask, check.mask_sha256)
@@ -131,21 +133,32 @@ def _report(
             pictures[part] += 1
             pixels[part] += check.pixels
             seen[part] += check.pixels > 0
+            numbers[part].append(frozenset(np.flatnonzero(check.pixels[:IGNORE]).tolist()))
     if not files and not problems:
         problems.append("no pictures with masks")
     total = sum(seen.values(), np.zeros(256, int))[:IGNORE]
     names = tuple(class_names) or tuple(map(str, range(int(total.nonzero()[0].max(initial=-1)) + 1)))
     absent = [name for name, count in zip(names, seen.get("train", ()), strict=False) if not count]
     problems += [f"train: no mask shows class {name!r}" for name in absent]
-    return looked.report(
+    parts = {
+        part: Shown(seen[part][: len(names)], good, good, pixels=pixels[part], numbers=numbers[part])
+        for part, good in pictures.items()
+    }
+    remarks: list[str] = []
+    if pictures.get("train"):
+        refused = refusal(parts, names, data, numbered=not class_names)
+        problems += [refused] if refused else []
+        remarks += [] if refused else suspicions(parts, names, numbered=not class_names)
+    report = looked.report(
         root,
-        layout,
+        data.source,
         {part: dict(zip(names, seen[part].tolist(), strict=False)) for part in found},
         problems,
         unread=unread,
         pictures=pictures,
         pixels={part: shares(pixels[part], names) for part in found},
     )
+    return replace(report, remarks=(*report.remarks, *remarks))
 
 
 def _check_pair(pair: Pair, rule: MaskRule) -> _PairCheck:

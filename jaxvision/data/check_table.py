@@ -5,7 +5,10 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from jaxvision.config import PARTS, Data
 from jaxvision.data.check_files import Looked
@@ -15,6 +18,7 @@ from jaxvision.data.csv_files import NOT_THERE, elsewhere, image_folder, located
 from jaxvision.data.csv_rows import Row, Table, read_rows
 from jaxvision.data.picture_file import EXTENSIONS, FaultError, file_content
 from jaxvision.data.reading import look_at_each
+from jaxvision.data.shown import Shown, suspicions
 from jaxvision.errors import DataError
 
 
@@ -49,6 +53,13 @@ def check_table(path: Path, data: Data, progress: Callable[[int, int], None] | N
                 counts[row.part][name] += 1
         looked.add(row.part, row.file, check, frozenset(row.classes))
     problems += [f"train: no picture of class {name!r}" for name, count in counts.get("train", {}).items() if not count]
+    parts_shown = {
+        part: Shown(np.array([*of.values()], int), pictures[part], pictures[part], multiple=not table.one_class)
+        for part, of in counts.items()
+        if pictures[part]
+    }
     with contextlib.suppress(FaultError):
         looked.add_hash(str(path), hashlib.sha256(file_content(path)).hexdigest())
-    return looked.report(path, "csv", counts, problems, pictures=pictures)
+    report = looked.report(path, "csv", counts, problems, pictures=pictures)
+    remarks = suspicions(parts_shown, table.class_names, numbered=False) if "train" in parts_shown else []
+    return replace(report, remarks=(*report.remarks, *remarks))

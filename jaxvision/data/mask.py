@@ -1,6 +1,7 @@
 """One mask to one array of class numbers, without TensorFlow, which would turn a palette's indices into colours."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,17 +29,33 @@ GRAY_STEPS = {2: 85, 4: 17}
 """Pillow spreads the values of gray PNGs of so few bits over 0..255, by so much a step."""
 
 
-@dataclass(frozen=True)
+GREY_LEVELS = 16
+"""A mask of more different numbers holds grey levels rather than classes."""
+
+
+@dataclass(frozen=True, repr=False)
 class MaskRule:
     """What the numbers in stored masks mean.
 
-    num_classes: how many there are, 0..254. label_offset: the first class as stored. ignore_label: pixels that count
-    nowhere as stored; they become `types.IGNORE`.
+    num_classes: how many classes there are, 0..254. label_offset: the first class as stored. ignore_label: pixels that
+    count nowhere as stored; they become `types.IGNORE`. values: the classes as stored, in their order. thresholds: the
+    first number of class 1, of class 2, and so on. At most one of label_offset, values and thresholds is set.
     """
 
     num_classes: int = MAX_MASK_CLASSES
     label_offset: int = 0
     ignore_label: int | None = None
+    values: tuple[int, ...] = ()
+    thresholds: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        """Part of fingerprints and of cache keys: a rule without values and thresholds keeps the text that it had
+        before these fields existed."""
+        more = "".join(f", {name}={found}" for name in ("values", "thresholds") if (found := getattr(self, name)))
+        return (
+            f"MaskRule(num_classes={self.num_classes}, label_offset={self.label_offset}, "
+            f"ignore_label={self.ignore_label}{more})"
+        )
 
     def class_numbers(self, stored: np.ndarray) -> np.ndarray:
         """Stored numbers of any integer type as uint8 class numbers of the same shape.
@@ -51,26 +68,66 @@ class MaskRule:
             numbers = self._of(stored.astype(np.int64))
         if numbers.size and numbers.min() < 0:
             raise DataError(
-                f"a mask must hold {self.expected()}. Received: {values(stored[numbers < 0])}. "
-                "See data.label_offset (the first class as stored), data.ignore_label and data.class_names."
+                f"a mask must hold {self.expected()}. Received: {values(stored[numbers < 0])}. {value_hint(stored)} "
+                "See also data.label_offset (the first class as stored), data.ignore_label and data.class_names."
             )
         return numbers.astype(np.uint8)
 
     def _of(self, stored: np.ndarray) -> np.ndarray:
         """Class numbers, -1 where there is no such class."""
-        numbers = stored - self.label_offset
-        numbers = np.where((numbers >= 0) & (numbers < self.num_classes), numbers, -1)
+        if self.thresholds:
+            numbers = np.searchsorted(self.thresholds, stored, side="right")
+        elif self.values:
+            numbers = positions_in(self.values, stored)
+        else:
+            numbers = stored - self.label_offset
+            numbers = np.where((numbers >= 0) & (numbers < self.num_classes), numbers, -1)
         return numbers if self.ignore_label is None else np.where(stored == self.ignore_label, IGNORE, numbers)
 
     def expected(self) -> str:
         """The numbers allowed as stored, in words."""
         ignored = "" if self.ignore_label is None else f" or {self.ignore_label} (ignored)"
+        if self.values:
+            return f"{', '.join(map(str, self.values))}{ignored}"
         return f"{self.label_offset} to {self.label_offset + self.num_classes - 1}{ignored}"
 
 
 def rule_of(data: config.Data, num_classes: int) -> MaskRule:
     """Of the masks of these data; trimaps of the Pets begin with 1, whatever `data` says."""
-    return MaskRule(num_classes, 1 if data.source == "pets" else data.label_offset, data.ignore_label)
+    offset = 1 if data.source == "pets" else data.label_offset
+    return MaskRule(num_classes, offset, data.ignore_label, data.mask_values, data.mask_thresholds)
+
+
+def mask_classes(data: config.Data) -> tuple[str, ...]:
+    """Names of the classes in masks: `data.class_names`, else the numbers that `data` gives them; () where `data` says
+    nothing of how many there are."""
+    if data.class_names or data.mask_values:
+        return data.class_names or tuple(map(str, data.mask_values))
+    return tuple(map(str, range(len(data.mask_thresholds) + 1))) if data.mask_thresholds else ()
+
+
+def positions_in(values: Sequence[int], stored: np.ndarray) -> np.ndarray:
+    """Where each stored number stands among `values`, -1 where it is none of them; int64 of the same shape."""
+    order = np.argsort(values)
+    ordered = np.asarray(values, np.int64)[order]
+    place = np.minimum(np.searchsorted(ordered, stored), len(ordered) - 1)
+    return np.where(ordered[place] == stored, order[place], -1)
+
+
+def value_hint(stored: np.ndarray) -> str:
+    """Which field says what the numbers in a mask, or in several, mean."""
+    different = np.unique(stored)
+    if len(different) > GREY_LEVELS:
+        middle = (int(different[0]) + int(different[-1]) + 1) // 2
+        return (
+            f"So many numbers are grey levels, as soft edges and JPEGs have: data.mask_thresholds cuts them into "
+            f"classes ({middle} would be the middle)."
+        )
+    cut = "; data.mask_thresholds cuts grey levels, or instance numbers, into classes" if len(different) > 2 else ""
+    return (
+        "data.mask_values lists the numbers of the classes as stored, in the order of the classes "
+        f"({' '.join(map(str, different))} here){cut}."
+    )
 
 
 def read_mask(path: str | os.PathLike[str], picture: str | os.PathLike[str] | None = None) -> np.ndarray:

@@ -10,7 +10,7 @@ from jaxvision.data.folder import common_size, refuse_mislabelled
 from jaxvision.data.layout import class_folders, innermost
 from jaxvision.data.lazy_masks import MaskFiles, over_cores
 from jaxvision.data.left_out import LeftOut, without_bad
-from jaxvision.data.mask import MaskRule, rule_of
+from jaxvision.data.mask import MaskRule, mask_classes, rule_of
 from jaxvision.data.names import part_meant, renames, warn_clutter
 from jaxvision.data.pairs import Pair, decoded_fault, pair_faults, pairs, refuse
 from jaxvision.data.parts import Dataset, FilePart, fingerprint
@@ -23,11 +23,12 @@ def masks(data: config.Data) -> Dataset:
     """DIR/images and DIR/masks, a training part alone, or DIR/{train,validation,test}/{images,masks}.
 
     A picture (endings as source `folder`) and its mask (.png .bmp .gif) have the same name but for the ending. Masks
-    hold a number a pixel, gray or an index of a palette: `data.label_offset` is taken off, `data.ignore_label` counts
-    nowhere. Sizes are compared by the headers of all files; the masks themselves are read as they are trained with.
+    hold a number a pixel, gray or an index of a palette; `mask.rule_of` has what the numbers mean. Sizes are compared
+    by the headers of all files; the masks themselves are read as they are trained with.
 
-    Classes are `data.class_names`. Without these their number is the largest in the training masks, and their names are
-    "0", "1", ...: all training masks are then read once more when the dataset is opened, on all processor cores.
+    Classes are `mask.mask_classes`. Where `data` does not tell them, their number is the largest in the training
+    masks, and their names are "0", "1", ...: all training masks are then read once more when the dataset is opened, on
+    all processor cores.
     """
     root = existing_path(data)
     skipped: list[str] = []
@@ -42,7 +43,7 @@ def masks(data: config.Data) -> Dataset:
                 refuse_mislabelled(picture)
             refuse([fault for fault in pair_faults(part) if fault], "pictures or masks do not fit")
     size = data.image_size or common_size([picture for part in found.values() for picture, _ in part])
-    names = data.class_names or _numbered(found["train"], data)
+    names = mask_classes(data) or _numbered(found["train"], data)
     rule = rule_of(data, len(names))
     parts = mask_parts(found, size, rule, data)
     return Dataset(
@@ -54,6 +55,7 @@ def masks(data: config.Data) -> Dataset:
         fingerprint=fingerprint(parts, str(root)),
         left_out=left_out,
         root=str(root),
+        numbered=not mask_classes(data),
     )
 
 

@@ -60,8 +60,15 @@ def mask_decoder(
         mask = tf.cast(mask, tf.int32)
         if tf.executing_eagerly():  # one alone, to tell what is wrong with it
             return tf.constant(rule.class_numbers(mask.numpy()))
-        numbers = mask - rule.label_offset
-        known = (numbers >= 0) & (numbers < rule.num_classes)
+        if rule.thresholds:
+            numbers = tf.add_n([tf.cast(mask >= threshold, tf.int32) for threshold in rule.thresholds])
+            known = tf.ones_like(mask, tf.bool)
+        elif rule.values:
+            numbers = tf.add_n([tf.where(mask == value, index + 1, 0) for index, value in enumerate(rule.values)]) - 1
+            known = numbers >= 0
+        else:
+            numbers = mask - rule.label_offset
+            known = (numbers >= 0) & (numbers < rule.num_classes)
         if rule.ignore_label is not None:
             ignored = mask == rule.ignore_label
             numbers, known = tf.where(ignored, IGNORE, numbers), known | ignored

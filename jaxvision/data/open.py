@@ -28,7 +28,7 @@ from jaxvision.data.reading import readable
 from jaxvision.data.targets import check_target
 from jaxvision.errors import ConfigError, DataError, nearest
 from jaxvision.importing import import_attribute
-from jaxvision.types import MAX_MASK_CLASSES
+from jaxvision.types import IGNORE, MAX_MASK_CLASSES
 
 Source = Callable[[config.Data], Dataset]
 
@@ -140,7 +140,12 @@ def _check(dataset: Dataset) -> None:
     if has_masks(dataset.train) and classes > MAX_MASK_CLASSES:
         raise DataError(f"Masks can tell {MAX_MASK_CLASSES} classes apart. Received: {classes}.")
     if classes < 2 and dataset.train.target.ndim != 2:
-        raise DataError(f"There must be at least two classes. Received: {classes} ({', '.join(dataset.class_names)}).")
+        mend = ""
+        if has_masks(dataset.train):
+            mend = f" If {IGNORE}, which is ignored, is one, set data.mask_values to the numbers of all (0 {IGNORE})."
+        raise DataError(
+            f"There must be at least two classes.{mend} Received: {classes} ({', '.join(dataset.class_names)})."
+        )
 
 
 def chooses_target(source: str) -> bool:
@@ -173,10 +178,28 @@ def _check_fields(dataset: Dataset, data: config.Data, *, given: bool) -> None:
     for field in CSV_FIELDS:
         if (value := getattr(data, field)) != getattr(config.Data, field) and (given or data.source in OTHER_SOURCES):
             raise ConfigError(f"data.{field} is for data.source=csv. Received: {value!r} with {data.source!r}.")
-    if not has_masks(dataset.train):
-        for field, default in (("label_offset", 0), ("ignore_label", None)):
-            if (value := getattr(data, field)) != default:
-                raise ConfigError(f"data.{field} is for masks, and these data have none. Received: {value}.")
+    arrays = given or data.source == "npz" or (":" in data.source and not data.source.startswith("tfds:"))
+    for field, default in (("ignore_label", None), ("mask_values", ()), ("mask_thresholds", ())):
+        if not has_masks(dataset.train) and (value := getattr(data, field)) != default:
+            raise ConfigError(f"data.{field} is for masks, and these data have none. Received: {value}.")
+    if data.label_values and has_masks(dataset.train):
+        raise ConfigError(
+            f"data.label_values is for labels, and these data have masks: set data.mask_values. "
+            f"Received: {data.label_values}."
+        )
+    for field in ("label_offset", "label_values"):
+        numbers = has_masks(dataset.train) or (arrays and dataset.train.target.ndim == 1)
+        if (value := getattr(data, field)) and not numbers:
+            raise ConfigError(
+                f"data.{field} is for arrays of class numbers and for masks, and these data have other labels. "
+                f"Received: {value}."
+            )
+    for field, more in (("label_values", 0), ("mask_values", 0), ("mask_thresholds", 1)):
+        if (value := getattr(data, field)) and len(value) + more != len(dataset.class_names):
+            raise DataError(
+                f"data.{field}: the data has {len(dataset.class_names)} classes, {names}. Received: {value}, for "
+                f"{len(value) + more} classes."
+            )
 
 
 def _check_arrays(part: ArrayPart, name: str) -> None:

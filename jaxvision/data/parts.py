@@ -124,6 +124,7 @@ class Dataset:
     fingerprint: sha256 over what identifies the data as the source has it, before limits and set-aside parts.
     left_out: pictures of the source that cannot be used and are in no part. root: the folder that files are named
     below. validation_drawn: whether the validation part was drawn from the training part (`data.validation_fraction`).
+    numbered: nothing names the classes, which are counted from 0 up to the largest number in the training part.
     """
 
     train: Part
@@ -135,6 +136,7 @@ class Dataset:
     left_out: tuple[LeftOut, ...] = ()
     root: str = ""
     validation_drawn: bool = False
+    numbered: bool = False
 
 
 def image_shape(part: Part) -> tuple[int, int, int]:

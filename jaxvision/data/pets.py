@@ -40,6 +40,9 @@ def pets(data: config.Data) -> Dataset:
         raise ConfigError(
             f"data.label_offset: the first class of the trimaps is known to be 1. Received: {data.label_offset}."
         )
+    for field in ("mask_values", "mask_thresholds"):
+        if value := getattr(data, field):
+            raise ConfigError(f"data.{field}: what the numbers of the trimaps mean is known. Received: {value}.")
     if data.ignore_label in (1, 2):
         raise ConfigError(
             "data.ignore_label: animal and background are what trimaps are about; only contours (3) can count nowhere."

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxvision import config
 from jaxvision.data.lazy_masks import LazyMasks
-from jaxvision.data.mask import MaskRule, resize_nearest
+from jaxvision.data.mask import positions_in, resize_nearest, rule_of
 from jaxvision.data.parts import Part, has_masks
 from jaxvision.errors import DataError
 from jaxvision.types import IGNORE, MAX_MASK_CLASSES
@@ -16,24 +16,29 @@ CHUNK = 256
 """Masks looked at, or resized, at a time."""
 
 FORMS = (
-    "One class each: integers of shape (N,) (shape (N, 1): take [:, 0]; 0.0 and 1.0: astype('int32'); one-hot for "
-    "classification: take argmax(-1)). Any number of classes each: 0 and 1 of shape (N, K), K at least 2. Masks: "
-    "integers of shape (N, H, W)."
+    "One class each: integers of shape (N,) (shape (N, 1): take [:, 0]; 0.0 and 1.0, True and False: astype('int32'); "
+    "one-hot for classification: take argmax(-1); names: numpy.unique(labels, return_inverse=True)). Any number of "
+    "classes each: 0 and 1 of shape (N, K), K at least 2. Masks: integers of shape (N, H, W) (one-hot: take "
+    "argmax(-1))."
 )
+
+MOST_CLASSES = 10**6
+"""Largest class number that is counted up to where the classes have no names."""
 
 
 def array_target(target: Any, where: str, data: config.Data) -> np.ndarray:
     """Any array of labels or masks in one of the forms of `parts.Target`, masks in the size they have.
 
-    Integers (N,): class numbers. 0 and 1 of any number type (N, K), K >= 2: multiple labels. Integers (N, H, W) or
-    (N, H, W, 1): masks, of which `data.label_offset` is taken off; `data.ignore_label` and 255 count nowhere.
+    Integers (N,): class numbers, by `data.label_offset` or `data.label_values`. 0 and 1 of any number type (N, K),
+    K >= 2: multiple labels. Integers (N, H, W) or (N, H, W, 1): masks, by `mask.rule_of`; 255 counts nowhere, unless
+    `data.mask_values` or `data.mask_thresholds` make it a class.
     """
     target = even_array(target, f"{where}: labels")
     if target.ndim == 2 and target.shape[1] > 1 and target.dtype.kind in "biuf":
         return multiple_labels(target, where)
     if target.ndim == 4 and target.shape[3] == 1:
         target = target[..., 0]
-    return _class_masks(target, where, data) if target.ndim == 3 else labels(target, where)
+    return _class_masks(target, where, data) if target.ndim == 3 else labels(target, where, data)
 
 
 def even_array(values: Any, what: str) -> np.ndarray:
@@ -46,8 +51,8 @@ def even_array(values: Any, what: str) -> np.ndarray:
         raise DataError(f"{what} must all have one shape. Received: {said}") from error
 
 
-def labels(target: Any, where: str) -> np.ndarray:
-    """Class numbers as int32 (N,)."""
+def labels(target: Any, where: str, data: config.Data | None = None) -> np.ndarray:
+    """Class numbers as int32 (N,), as `data.label_offset` or `data.label_values` have them, where `data` is given."""
     target = np.asarray(target)
     if target.ndim != 1 or not np.issubdtype(target.dtype, np.integer):
         first = f", example 0 is {target[0]}" if 0 < target.ndim < 3 and len(target) else ""
@@ -55,9 +60,25 @@ def labels(target: Any, where: str) -> np.ndarray:
             f"{where}: labels must be whole class numbers 0, 1, 2, ... of shape (N,), or another of three forms. "
             f"Received: {target.dtype} of shape {target.shape}{first}. {FORMS}"
         )
+    if data is not None and (data.label_offset or data.label_values):
+        target = _class_labels(target.astype(np.int64), where, data)
     if len(target) and (target.min() < -(2**31) or target.max() >= 2**31):
         raise DataError(f"{where}: class numbers are too large. Received: {target.min()} to {target.max()}.")
     return target.astype(np.int32)
+
+
+def _class_labels(stored: np.ndarray, where: str, data: config.Data) -> np.ndarray:
+    """Class numbers of labels int64 (N,) as stored."""
+    if data.label_values:
+        numbers, expected = positions_in(data.label_values, stored), f"one of data.label_values {data.label_values}"
+    else:
+        numbers, expected = stored - data.label_offset, f"{data.label_offset} or more, as data.label_offset says"
+    if len(wrong := np.flatnonzero(numbers < 0)):
+        raise DataError(
+            f"{where}, example {wrong[0]}: labels must be {expected}. Received: {stored[wrong[0]]} ({len(wrong)} such "
+            "labels)."
+        )
+    return numbers
 
 
 def multiple_labels(target: np.ndarray, where: str) -> np.ndarray:
@@ -79,14 +100,16 @@ def _class_masks(stored: np.ndarray, where: str, data: config.Data) -> np.ndarra
         raise DataError(
             f"{where}: masks must hold whole class numbers. Received: {stored.dtype} of shape {stored.shape}. {FORMS}"
         )
-    rule = MaskRule(MAX_MASK_CLASSES, data.label_offset, data.ignore_label)
+    rule = rule_of(data, MAX_MASK_CLASSES)
+    is_class = bool(data.mask_thresholds) or IGNORE in data.mask_values
+    some_class = data.mask_values[0] if data.mask_values else data.label_offset
     masks = np.empty(stored.shape, np.uint8)
     for start in range(0, len(stored), CHUNK):
         chunk = stored[start : start + CHUNK].astype(np.int64)
-        ignored = chunk == IGNORE
+        ignored = (chunk == IGNORE) & (not is_class)
         for row, (mask, ignore) in enumerate(zip(chunk, ignored, strict=True)):
             try:
-                masks[start + row] = rule.class_numbers(np.where(ignore, data.label_offset, mask))
+                masks[start + row] = rule.class_numbers(np.where(ignore, some_class, mask))
             except DataError as error:
                 raise DataError(
                     f"{where}, example {start + row}: {error} (255 counts nowhere. Arrays that `jaxvision prepare` "
@@ -116,6 +139,11 @@ def numbered_classes(part: Part) -> tuple[str, ...]:
         count = 1 + largest_class(target[row : row + CHUNK] for row in range(0, len(target), CHUNK))
     else:
         count = 1 + max(int(np.max(target)), 0)
+        if count > MOST_CLASSES:
+            raise DataError(
+                f"The train part: classes without names are counted up to the largest label, and it must be below "
+                f"{MOST_CLASSES:,}. Received: {count - 1}. Set data.label_values to the numbers that stand for classes."
+            )
     return tuple(str(number) for number in range(count))
 
 

@@ -10,12 +10,12 @@ import numpy as np
 from jaxvision import config
 from jaxvision.bucket import in_bucket
 from jaxvision.config import PARTS
-from jaxvision.data.mask import rule_of
+from jaxvision.data.mask import mask_classes, rule_of
 from jaxvision.data.parts import Dataset, fingerprint, image_shape
 from jaxvision.data.paths import existing_path
 from jaxvision.data.tf_picture import mapped, tensorflow
 from jaxvision.data.user_dataset import StoredMasks, stream_part
-from jaxvision.errors import DataError, nearest
+from jaxvision.errors import ConfigError, DataError, nearest
 from jaxvision.quiet import quiet
 
 
@@ -25,7 +25,8 @@ def tfds(data: config.Data) -> Dataset:
     The records are read once for the labels, which the decoded cache spares the next time; pictures are decoded when
     a feed is opened. What is not there yet is downloaded, and said so.
     `data.target` names the feature to predict: a class label, or an integer picture of one channel, whose masks are
-    read as TFDS decodes them, by `data.label_offset` and `data.ignore_label`, with the classes of `data.class_names`.
+    read as TFDS decodes them, by `data.label_offset`, `data.mask_values`, `data.mask_thresholds` and
+    `data.ignore_label`, with the classes of `data.class_names`.
     """
     name = data.source.removeprefix("tfds:")
     tensorflow()
@@ -45,6 +46,9 @@ def tfds(data: config.Data) -> Dataset:
             f"tfds:{name} has no single picture with a class label or mask under these names. Received: {image_key!r} "
             f"and {label_key!r} of {builder.info.features}. See data.target."
         )
+    for field in ("label_offset", "label_values"):
+        if not masks and (value := getattr(data, field)):
+            raise ConfigError(f"data.{field}: TFDS numbers its classes from 0 by itself. Received: {value}.")
     class_names = _class_names(label, masks, data)
     feature = f" {label_key}" if masks or data.target else ""  # the cache keeps them with the pictures
     rule = rule_of(data, len(class_names))
@@ -125,14 +129,16 @@ def _builder(tensorflow_datasets: Any, name: str, data: config.Data) -> Any:
 
 def _class_names(label: Any, masks: bool, data: config.Data) -> tuple[str, ...]:
     """The names that the feature has, or those of `data` for masks and for classes that have only numbers."""
-    if data.class_names and (masks or not label.names):
+    if masks and (names := mask_classes(data)):
+        return names
+    if data.class_names and not label.names:
         return data.class_names
     number = getattr(label, "num_classes", None)  # a plain picture of numbers does not say
     if number is None:
         raise DataError(
             f"{data.source} does not say how many classes the masks of {data.target!r} have. Received: "
             "data.class_names=(). Set data.class_names to the classes in the order of their numbers; masks whose first "
-            "class is 1 need data.label_offset=1."
+            "class is 1 need data.label_offset=1, and others data.mask_values or data.mask_thresholds."
         )
     return tuple(getattr(label, "names", None) or map(str, range(number)))
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +48,21 @@ def dataset_part(given: Any, where: str, data: config.Data) -> ArrayPart | Seque
     if picture.dtype != tf.uint8 and not picture.dtype.is_floating:
         raise DataError(f"{where}: pictures must be uint8 or float, values 0..255. Received: {picture.dtype.name}.")
     stored = given.unbatch() if batched else given
+    if kind == "labels" and (data.label_offset or data.label_values):
+        stored = mapped(stored, lambda picture, label: (picture, _class_number(label, data)))
+        data = replace(data, label_offset=0, label_values=())
     return stream_part(lambda: stored, lambda picture: picture, where, data, has_masks=kind == "masks")
+
+
+def _class_number(label: Any, data: config.Data) -> Any:
+    """A label as stored by `data.label_offset` or `data.label_values`."""
+    tf = tensorflow()
+    label = tf.cast(label, tf.int64)
+    matches = tf.equal(label, tf.constant(data.label_values or (), tf.int64))
+    known = tf.reduce_any(matches) if data.label_values else label >= data.label_offset
+    field = f"data.label_values {data.label_values}" if data.label_values else f"data.label_offset {data.label_offset}"
+    with tf.control_dependencies([tf.debugging.Assert(known, [f"a label does not fit {field}:", label])]):
+        return tf.argmax(matches) if data.label_values else label - data.label_offset
 
 
 def _form(picture: Any, label: Any, where: str) -> tuple[bool, str]:

@@ -1,6 +1,7 @@
 """Masks as pictures: in the colours of their classes, over a picture, and as PNG files that hold class numbers."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -28,10 +29,17 @@ def overlay(picture: np.ndarray, mask: np.ndarray, *, opacity: float = OPACITY) 
     return np.where(_rims(mask)[..., None], colours, np.rint(blended)).astype(np.uint8)
 
 
-def mask_png(mask: np.ndarray) -> bytes:
-    """A PNG file of a mask uint8 (H, W), in mode P: its pixels are the class numbers, its palette their colours."""
+def mask_png(mask: np.ndarray, values: Sequence[int] = ()) -> bytes:
+    """A PNG file of a mask uint8 (H, W), in mode P: its pixels are the class numbers, its palette their colours.
+
+    values: the number to write for each class, where these fit into 8 bits; empty: class numbers.
+    """
+    colours = palette()
+    if values and min(values) >= 0 and max(values) < len(colours):
+        mask, colours = np.asarray(values, np.uint8)[mask], colours.copy()
+        colours[list(values)] = palette()[: len(values)]
     image = Image.fromarray(mask, mode="L")
-    image.putpalette(palette().tobytes())
+    image.putpalette(colours.tobytes())
     return png(image)
 
 

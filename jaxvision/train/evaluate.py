@@ -103,9 +103,12 @@ def open_run_part(run_dir: str | os.PathLike[str], *, part: str | None = None, d
         _require_same(opened.whole, restored.card)
         name, examples = opened.part(part)
     else:
-        # Labels are numbers of the run's classes; nothing is set aside or limited.
+        # Numbers in labels and masks mean what they meant in training; nothing is set aside or limited.
         given = {"train": data, "class_names": restored.card.class_names}
-        dataset = open_dataset(Data(image_size=restored.card.image_shape[:2], resize=run.data.resize), given=given)
+        meant = ("resize", "label_offset", "ignore_label", "label_values", "mask_values", "mask_thresholds")
+        size = restored.card.image_shape[:2]
+        same = Data(image_size=size, **{name: getattr(run.data, name) for name in meant})
+        dataset = open_dataset(same, given=given)
         _require_same(dataset, restored.card)
         name, examples = "given", dataset.train
     task = make_task(run, len(restored.card.class_names), restored.card.class_names)
