@@ -18,6 +18,19 @@ FAULTS: dict[str, tuple[str, str]] = {
         "refused: says how to cut grey levels into classes",
         "test_shown.py::test_check_says_what_train_says",
     ),
+    "images scaled to 0..1 or -1..1, normalized, nearly black, of one colour": (
+        "a warning says what models expect and how to undo it",
+        "test_plausible.py::test_floats_of_another_range_are_a_warning_in_each_part",
+    ),
+    "images with channels first": ("refused: says how to transpose", "test_plausible.py::test_channels_first_is_refused"),
+    "images that are all the same": (
+        "refused: in training and `check` of arrays",
+        "test_plausible.py::test_images_that_are_all_the_same_are_refused",
+    ),
+    "a tf.data.Dataset that never ends": (
+        "refused at once where it says so, else after a bound; lines say how much was read",
+        "test_plausible.py::test_a_stream_that_never_ends_is_refused_after_a_line",
+    ),
     "class without a training example": (
         "a warning names it; a training part of one class is refused",
         "test_shown.py::test_what_may_be_meant_is_a_warning",

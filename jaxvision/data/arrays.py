@@ -1,14 +1,14 @@
 """Arrays from a user, a file or a source, checked and brought to the shapes and types of an ArrayPart."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from jaxvision import config
 from jaxvision.data.mask import mask_classes
-from jaxvision.data.parts import ArrayPart, Dataset, Part, fingerprint, has_masks, image_shape
+from jaxvision.data.parts import ArrayPart, Dataset, Part, fingerprint, has_masks, image_shape, on_disk
 from jaxvision.data.picture import resize_bilinear
 from jaxvision.data.targets import array_target, even_array, fitted_masks, numbered_classes
 from jaxvision.errors import DataError
@@ -18,6 +18,12 @@ GRAY_WEIGHTS = np.array([[0.2989], [0.5870], [0.1140]], np.float32)
 
 CHUNK = 256
 """Pictures looked at, or resized, at a time."""
+
+DARK = 32
+"""A part without a pixel from here up is nearly black to a model."""
+
+MARGIN = 32
+"""Pixels may lie so far outside of 0..255, as those of images resized by splines do."""
 
 
 def array_part(inputs: Any, target: Any, where: str, data: config.Data) -> ArrayPart:
@@ -35,6 +41,7 @@ def array_part(inputs: Any, target: Any, where: str, data: config.Data) -> Array
         raise DataError(f"{where}: as many labels as pictures. Received: {len(inputs)} pictures, {len(target)} labels.")
     if inputs.ndim == 3:
         inputs = inputs[..., None]
+    refuse_channels_first(inputs.shape[1:], where)
     inputs = _uint8_or_float32(inputs, where)
     if target.ndim == 3 and target.shape[1:] != inputs.shape[1:3]:
         raise DataError(
@@ -82,25 +89,59 @@ def _uint8_or_float32(inputs: np.ndarray, where: str) -> np.ndarray:
     if kind != "f":
         raise DataError(f"{where}: pictures must be uint8 or float, values 0..255. Received: {inputs.dtype}.")
     inputs = inputs.astype(np.float32, copy=False)
-    highest = -np.inf
-    for start in range(0, len(inputs), CHUNK):
-        chunk = inputs[start : start + CHUNK]
-        finite = np.isfinite(chunk).all(axis=(1, 2, 3))
-        if not finite.all():
-            first = start + int(np.argmin(finite))
-            raise DataError(f"{where}: example {first} holds values that are not finite. Received: NaN or infinity.")
-        highest = max(highest, float(chunk.max()))
-    warn_if_rescaled(highest, where)
+    check_values(inputs, where)
     return inputs
 
 
-def warn_if_rescaled(highest: float, where: str) -> None:
-    """The models divide by 255 themselves: pictures that already are in 0..1 would become black."""
-    if 0 < highest <= 1:
-        warnings.warn(
-            f"{where}: no pixel is above {highest:g}, but models take pixel units 0..255 and rescale by themselves. "
-            "Multiply the pictures by 255.",
-            stacklevel=2,
+def check_values(inputs: Any, where: str) -> None:
+    """Looks at the pixels of images float32 (N, H, W, C): all, or where they lie on a disk some of them.
+
+    Raises: DataError: a value is not finite. A range that models do not expect is a warning (`range_warning`).
+    """
+    rows = np.unique(np.linspace(0, len(inputs) - 1, CHUNK).astype(int)) if on_disk(inputs) else np.arange(len(inputs))
+    lowest, highest = np.inf, -np.inf
+    for start in range(0, len(rows), CHUNK):
+        chunk = inputs[rows[start : start + CHUNK]] if on_disk(inputs) else inputs[start : start + CHUNK]
+        low, high = float(chunk.min()), float(chunk.max())  # NaN where any value is
+        if not (np.isfinite(low) and np.isfinite(high)):
+            first = rows[start + int(np.argmin(np.isfinite(chunk).all(axis=(1, 2, 3))))]
+            raise DataError(f"{where}: example {first} holds values that are not finite. Received: NaN or infinity.")
+        lowest, highest = min(lowest, low), max(highest, high)
+    if told := range_warning(lowest, highest):
+        warnings.warn(f"{where}: {told}", stacklevel=2)
+
+
+def range_warning(lowest: float, highest: float) -> str | None:
+    """What is unusual about images with pixels from `lowest` to `highest`; None where nothing is.
+
+    The models of this package expect 0..255 and rescale by themselves. A custom one may expect something else.
+    """
+    found = f"pixels are from {lowest:.4g} to {highest:.4g}"
+    takes = "models take pixel units 0..255 and rescale by themselves"
+    if lowest >= 0 and 0 < highest <= 1:
+        return f"no pixel is above {highest:g}, but {takes}. Multiply the images by 255."
+    if lowest >= 0 and 0 < highest < DARK:
+        return f"no pixel is above {highest:g}, but {takes}. Scale the images to 0..255."
+    if -1 <= lowest < 0 and highest <= 1:
+        return f"{found}, but {takes}. Undo the scaling: (images + 1) * 127.5."
+    if lowest < 0 and max(-lowest, highest) < DARK:
+        return f"{found}, as after normalization, but {takes}. Undo it: images * deviation + mean."
+    if lowest < -MARGIN:
+        return f"{found}, as after subtracting a mean, but {takes}. Add the mean that was subtracted."
+    if highest > 255 + MARGIN:
+        return f"{found}, but {takes}. Scale the images to 0..255."
+    return None
+
+
+def refuse_channels_first(shape: Sequence[int | None], where: str) -> None:
+    """DataError where images (H, W, C) are (C, H, W), as PyTorch has them."""
+    height, width, channels = shape
+    if height not in (1, 3, 4) or width is None or channels is None or min(width, channels) < 8:
+        return
+    if width == channels or height > 1:
+        raise DataError(
+            f"{where}: images must have shape (H, W, C), channels last. Received: images of {tuple(shape)}, which "
+            "look like channels first. Transpose them: numpy.transpose(images, (0, 2, 3, 1))."
         )
 
 

@@ -25,6 +25,7 @@ from jaxvision.data.layout import class_folders, part_folders
 from jaxvision.data.names import check_look_alikes, clutter, composed
 from jaxvision.data.parts import ArrayPart, has_masks
 from jaxvision.data.picture_file import EXTENSIONS, FaultError, file_content
+from jaxvision.data.plausible import require_images
 from jaxvision.data.reading import look_at_each, readable, walk
 from jaxvision.data.shown import require_shown
 from jaxvision.data.targets import class_counts
@@ -238,6 +239,7 @@ def _check_npz(path: Path, data: config.Data) -> CheckReport:
         else:
             try:
                 require_shown(dataset, data)
+                require_images(dataset)
             except DataError as error:
                 problems.append(str(error))
             height, width, _ = dataset.image_shape

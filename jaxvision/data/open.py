@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxvision import config
 from jaxvision.bucket import expanded
+from jaxvision.data.arrays import check_values, refuse_channels_first
 from jaxvision.data.given import given_dataset
 from jaxvision.data.names import composed
 from jaxvision.data.order import choose
@@ -71,7 +72,7 @@ def open_dataset(data: config.Data, *, given: Mapping[str, Any] | None = None) -
             dataset = source(data)
     if not isinstance(dataset, Dataset):
         raise DataError(f"data.source={data.source} must return a Dataset. Received: {type(dataset).__name__}.")
-    _check(dataset)
+    _check(dataset, custom=given is None and ":" in data.source)
     _check_fields(dataset, data, given=given is not None)
     return drawn(dataset, data)
 
@@ -109,7 +110,7 @@ def find_source(name: str) -> Source:
     return source
 
 
-def _check(dataset: Dataset) -> None:
+def _check(dataset: Dataset, *, custom: bool) -> None:
     classes = len(dataset.class_names)
     for name in config.PARTS:
         part: Part | None = getattr(dataset, name)
@@ -121,6 +122,9 @@ def _check(dataset: Dataset) -> None:
             raise DataError(f"The {name} part is empty. Received: 0 examples.")
         if isinstance(part, ArrayPart):
             _check_arrays(part, name)
+            if custom:
+                refuse_channels_first(image_shape(part), f"The {name} part")
+                check_values(part.inputs, f"The {name} part")
         if image_shape(part) != tuple(dataset.image_shape):
             raise DataError(
                 f"The {name} part: pictures must be {dataset.image_shape} as in the training part. "

@@ -99,6 +99,9 @@ def sequence_batches(
                 f"Received: label {labels[wrong]} where it was {expected[wrong]}. Remove shuffle() from it (jaxvision "
                 "shuffles by itself), or let it be read once: data.residence=auto and a larger data.resident_mb."
             )
+        if part.dtype == np.float32 and not np.isfinite(pictures.min() + pictures.max()):
+            wrong = int(np.argmin(np.isfinite(pictures).all(axis=(1, 2, 3))))
+            raise DataError(f"{name(int(index[wrong]))} holds values that are not finite. Received: NaN or infinity.")
         count += len(index)
         yield pictures, labels.astype(part.target.dtype)
     if count != len(part.target):

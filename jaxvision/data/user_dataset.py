@@ -1,6 +1,8 @@
 """Parts from a stream of examples: a tf.data.Dataset that the user made, or the records of a TFDS split."""
 
 import math
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -8,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxvision import config
-from jaxvision.data.arrays import GRAY_WEIGHTS, warn_if_rescaled
+from jaxvision.data.arrays import GRAY_WEIGHTS, check_values, refuse_channels_first
 from jaxvision.data.cache import cached_target, open_cache
 from jaxvision.data.mask import MaskRule
 from jaxvision.data.mask_stream import StreamedMasks, mask_decoder
@@ -17,6 +19,39 @@ from jaxvision.data.pipeline import decoded_batches, reading
 from jaxvision.data.targets import array_target
 from jaxvision.data.tf_picture import cropped, mapped, resized, resized_nearest, tensorflow
 from jaxvision.errors import DataError
+
+FIRST = 16
+"""Examples of a stream whose pixels are looked at before it is used."""
+
+MOST = 2**18
+"""Examples that are read of a dataset that does not say how many it has."""
+
+MOST_TIMES = 16
+"""How many times what `data.resident_mb` holds is read of such a dataset."""
+
+QUIET = 10.0
+"""Seconds of reading between two lines about it."""
+
+
+class Progress:
+    """Says from time to time how much of a stream was read. limit: examples after which it may never end; None: any."""
+
+    def __init__(self, where: str, limit: int | None) -> None:
+        self.where, self.limit = where, limit
+        self._told = time.monotonic()
+
+    def reached(self, count: int) -> None:
+        """So many examples were read. DataError: more than the limit."""
+        if self.limit is not None and count >= self.limit:
+            raise DataError(
+                f"{self.where}: the tf.data.Dataset does not say how many examples it has, and may never end. "
+                f"Received: {count:,} examples and more. Say how many there are: "
+                "dataset.apply(tf.data.experimental.assert_cardinality(N)); or take some: dataset.take(N)."
+            )
+        if time.monotonic() - self._told > QUIET:
+            self._told = time.monotonic()
+            unknown = "" if self.limit is None else "; the dataset does not say how many it has"
+            print(f"{self.where}: {count:,} examples read{unknown}", file=sys.stderr, flush=True)
 
 
 class StoredMasks(NamedTuple):
@@ -48,10 +83,11 @@ def dataset_part(given: Any, where: str, data: config.Data) -> ArrayPart | Seque
     if picture.dtype != tf.uint8 and not picture.dtype.is_floating:
         raise DataError(f"{where}: pictures must be uint8 or float, values 0..255. Received: {picture.dtype.name}.")
     stored = given.unbatch() if batched else given
+    ends = int(given.cardinality()) >= 0
     if kind == "labels" and (data.label_offset or data.label_values):
         stored = mapped(stored, lambda picture, label: (picture, _class_number(label, data)))
         data = replace(data, label_offset=0, label_values=())
-    return stream_part(lambda: stored, lambda picture: picture, where, data, has_masks=kind == "masks")
+    return stream_part(lambda: stored, lambda picture: picture, where, data, has_masks=kind == "masks", ends=ends)
 
 
 def _class_number(label: Any, data: config.Data) -> Any:
@@ -99,12 +135,14 @@ def stream_part(
     *,
     masks: StoredMasks | None = None,
     has_masks: bool = False,
+    ends: bool = True,
 ) -> ArrayPart | SequentialPart:
     """A SequentialPart; or, of examples that may not be the same at a second reading, an ArrayPart if they fit.
 
     stored: gives a tf.data.Dataset of (stored picture, label or mask). decode: stored picture -> (H, W[, C]).
     identity: what decides the stored examples; None where that cannot be known, and they cannot be cached.
-    masks: of what has an identity; else `has_masks` tells that the targets are masks.
+    masks: of what has an identity; else `has_masks` tells that the targets are masks. ends: whether the stream is known
+    to end; one that is not is read up to a bound.
     """
     tf = tensorflow()
     cache = None
@@ -118,11 +156,11 @@ def stream_part(
         picture = decode(first[0])
     if picture.shape.rank not in (2, 3):
         raise DataError(f"{where}: pictures must be (H, W, C) or (H, W). Received: shape {tuple(picture.shape)}.")
+    if picture.shape.rank == 3:
+        refuse_channels_first(picture.shape, where)
     layout = (None, None, *picture.shape[2:])
     picture = _fit(picture, data, where)
     shape, dtype = tuple(picture.shape), np.dtype(picture.dtype.as_numpy_dtype)
-    if dtype == np.float32:
-        warn_if_rescaled(float(np.max(picture)), where)
 
     def fitted(picture: Any) -> Any:
         picture = _fit(tf.ensure_shape(decode(picture), layout), data, where)
@@ -141,9 +179,10 @@ def stream_part(
     size = math.prod(shape) * dtype.itemsize + (math.prod(shape[:2]) * first[1].dtype.size if has_masks else 0)
     room = data.resident_mb * 2**20 // size
     fits = data.residence != "stream" and int(stored().cardinality()) <= room  # unknown cardinality is negative
+    progress = Progress(where, None if ends else min(MOST, MOST_TIMES * room))
     if identity is None and fits:
         as_stored = mask_decoder(lambda mask: mask, None, fitted_mask, shape[:2]) if has_masks else None
-        if (part := _decoded(stored(), fitted, where, room, data, as_stored)) is not None:
+        if (part := _decoded(stored(), fitted, where, room, data, as_stored, progress)) is not None:
             return part
     if has_masks:
         raise DataError(
@@ -151,10 +190,17 @@ def stream_part(
             f"{data.residence}, data.resident_mb={data.resident_mb}. Set residence=auto and a larger resident_mb, or "
             "write pictures and masks to a folder (data.source=masks)."
         )
+    if dtype == np.float32:
+        with reading(where):
+            some = mapped(stored().take(FIRST), lambda picture, label: fitted(picture)).batch(FIRST)
+            check_values(next(some.as_numpy_iterator()), f"{where}, its first examples")
     target = None if identity is None or cache is None else cached_target(cache, identity)
     if target is None:
+        only_labels = []
         with reading(where):
-            only_labels = list(mapped(stored(), lambda picture, label: label).batch(1024).as_numpy_iterator())
+            for labels in mapped(stored(), lambda picture, label: label).batch(1024).as_numpy_iterator():
+                only_labels.append(labels)
+                progress.reached(1024 * len(only_labels))
         target = array_target(np.concatenate(only_labels), where, data)
     return SequentialPart(where, stored, fitted, np.arange(len(target)), target, shape, dtype, identity, cache)
 
@@ -166,6 +212,7 @@ def _decoded(
     room: int,
     data: config.Data,
     decode_mask: Callable[[Any], Any] | None,
+    progress: Progress,
 ) -> ArrayPart | None:
     """All examples in memory; None where there are more than `room`."""
     pictures, target, count = [], [], 0
@@ -177,7 +224,11 @@ def _decoded(
         count += len(label)
         if count > room:
             return None
-    return ArrayPart(np.concatenate(pictures), array_target(np.concatenate(target), where, data))
+        progress.reached(count)
+    inputs = np.concatenate(pictures)
+    if inputs.dtype == np.float32:
+        check_values(inputs, where)
+    return ArrayPart(inputs, array_target(np.concatenate(target), where, data))
 
 
 def _fit_mask(mask: Any, data: config.Data) -> Any:

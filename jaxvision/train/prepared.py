@@ -15,6 +15,7 @@ from jaxvision.data import Dataset, Feed, open_dataset, open_feed
 from jaxvision.data.examples import record_of
 from jaxvision.data.feed import ResidentFeed
 from jaxvision.data.parts import Part
+from jaxvision.data.plausible import require_images
 from jaxvision.data.shown import require_shown
 from jaxvision.errors import ConfigError
 from jaxvision.mesh import batch_mesh, member_mesh
@@ -87,6 +88,7 @@ def prepare(runs: Sequence[Run], data: Mapping[str, Any] | None, *, progress: bo
     require_same_data_in_all(dataset)
     require_task(run, dataset)
     require_shown(dataset, run.data)
+    require_images(dataset)
     task = make_task(run, len(dataset.class_names), dataset.class_names)
     mesh = batch_mesh(run.devices, run.model_devices)
     if len(runs) > 1:
