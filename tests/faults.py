@@ -22,7 +22,10 @@ FAULTS: dict[str, tuple[str, str]] = {
         "a warning says what models expect and how to undo it",
         "test_plausible.py::test_floats_of_another_range_are_a_warning_in_each_part",
     ),
-    "images with channels first": ("refused: says how to transpose", "test_plausible.py::test_channels_first_is_refused"),
+    "images with channels first": (
+        "refused: says how to transpose them",
+        "test_plausible.py::test_channels_first_is_refused",
+    ),
     "images that are all the same": (
         "refused: in training and `check` of arrays",
         "test_plausible.py::test_images_that_are_all_the_same_are_refused",

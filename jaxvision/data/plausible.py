@@ -15,7 +15,7 @@ from jaxvision.errors import DataError
 LOOKED = 64
 """Images of an array that are looked at, evenly spread."""
 
-FILES = 16
+FILES = 8
 """Files, or examples of a stream, that are decoded to be looked at."""
 
 FEW = 8
@@ -32,7 +32,7 @@ def require_images(dataset: Dataset) -> None:
         part: Part | None = getattr(dataset, name)
         if part is None or len(part.target) < FEW or not (some := _some(part)):
             continue
-        if all(np.array_equal(image, some[0]) for image in some[1:]) and _all_the_same(part):
+        if all(np.array_equal(image, some[0]) for image in some[1:]) and _all_the_same(part, some[0]):
             text = f"The {name} part: all {len(part.target)} images are the same. Received: {_described(some[0])}."
             if name == "train":
                 raise DataError(f"{text} Look at how they are made.")
@@ -73,13 +73,17 @@ def _read(path: str, channels: int) -> np.ndarray | None:
         return None  # training decodes it too, and says what is wrong with it
 
 
-def _all_the_same(part: Part) -> bool:
-    """Whether every image of an array is the first one; of other parts that is said by the few looked at."""
-    if not isinstance(part, ArrayPart):
-        return True
-    first = part.inputs[np.zeros(1, int)]
-    rows = range(0, len(part.target), LOOKED)
-    return all(bool((part.inputs[row : row + LOOKED] == first).all()) for row in rows)
+def _all_the_same(part: Part, first: np.ndarray) -> bool:
+    """Whether every image of the part is `first`; ends with the first other one."""
+    match part:
+        case ArrayPart():
+            rows = range(0, len(part.target), LOOKED)
+            return all(bool((part.inputs[row : row + LOOKED] == first).all()) for row in rows)
+        case FilePart():
+            images = (_read(path, part.channels) for path in part.paths)
+            return all(image is None or np.array_equal(image, first) for image in images)
+        case SequentialPart():
+            return all(bool((batch == first).all()) for batch, _ in sequence_batches(part, LOOKED))
 
 
 def _described(image: np.ndarray) -> str:
