@@ -172,7 +172,7 @@ def test_wrong_datasets_are_refused(message, make, residence):
 
 
 def test_what_does_not_fit_is_streamed_and_may_then_not_change():
-    pictures = np.tile(PICTURES[:, :1, :1], (1, 200, 200, 1))  # 1.5 MB
+    pictures = np.tile(PICTURES[:, :1, :1], (1, 200, 200, 1)) + np.arange(200, dtype=np.uint8)[:, None]  # 1.5 MB
     unknown = slices(pictures).filter(lambda picture, label: True)
     for dataset in (slices(pictures), unknown):
         assert isinstance(opened(dataset, resident_mb=1).train, SequentialPart)

@@ -216,7 +216,7 @@ def test_a_run_folder_holds_what_it_should(tmp_path):
     names = {path.name for path in folder.iterdir() if path.name != ".lock"}
     assert names == {
         "config.json", "environment.json", "metrics.jsonl", "timing.jsonl", "result.json", "curves.png", "checkpoints",
-        "tensorboard", "profile",
+        "tensorboard", "profile", "examples.json.gz",
     }  # fmt: skip
     assert not any("seconds" in key for record in read_metrics(folder) for key in record)
     timing = read_lines(folder / "timing.jsonl")
