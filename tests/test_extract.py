@@ -264,6 +264,7 @@ def test_what_is_wrong_is_said_and_nothing_is_left(arguments, said, run_dir, fol
     assert (tmp_path / "there.npz").read_bytes() == b"mine"
 
 
+@pytest.mark.filterwarnings("ignore:.*test is a class here")
 @pytest.mark.parametrize(
     ("files", "labels", "class_names"),
     [
