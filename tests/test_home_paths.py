@@ -5,27 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flax import nnx
 from PIL import Image
+from test_changed_data import Tiny  # noqa: F401
 
 import jaxvision as jv
 from jaxvision.cli import main
-from jaxvision.nn import Dense
 from jaxvision.outputs import output_folder
 from jaxvision.train.ready import ready_model
 from jaxvision.train.rerun import rerun
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
-
-
-class Tiny(nnx.Module):
-    """One dense layer on the mean of each channel."""
-
-    def __init__(self, input_shape, num_classes, *, dtype, rngs):
-        self.head = Dense(input_shape[-1], num_classes, rngs=rngs)
-
-    def __call__(self, images, *, train=False, rngs=None):
-        return self.head(images.mean(axis=(1, 2), dtype=np.float32) / 255)
 
 
 @pytest.fixture
@@ -34,7 +23,7 @@ def home(tmp_path, monkeypatch) -> Path:
     for number in range(8):
         path = tmp_path / "home/data" / "ab"[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((8, 8, 3), 30 * number, np.uint8)).save(path)
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (8, 8, 3)).astype(np.uint8)).save(path)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
