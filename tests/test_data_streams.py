@@ -175,6 +175,7 @@ def test_what_does_not_fit_is_streamed_and_may_then_not_change():
     pictures = np.tile(PICTURES[:, :1, :1], (1, 200, 200, 1)) + np.arange(200, dtype=np.uint8)[:, None]  # 1.5 MB
     unknown = slices(pictures).filter(lambda picture, label: True)
     for dataset in (slices(pictures), unknown):
+        # Of 40 examples 8 fit; 128 are read of a dataset that may never end.
         assert isinstance(opened(dataset, resident_mb=1).train, SequentialPart)
         assert isinstance(opened(dataset, resident_mb=2).train, ArrayPart)
     left = tf.Variable(COUNT, dtype=tf.int64)  # the user's dataset shrinks after it was opened

@@ -5,6 +5,7 @@ import html
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -84,7 +85,7 @@ def pages(runs, tmp_path_factory):
         place = folder / "data" / "validation" / (HOSTILE[0], "zebra")[number % 2]
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(place / f"{number}<&\"'>.png")
-    (folder / "data" / "train").symlink_to("validation")
+    shutil.copytree(folder / "data" / "validation", folder / "data" / "train")
     source = {"source": "folder", "path": str(folder / "data"), "batch_size": 4}
     names, convnet = (HOSTILE[0], "zebra"), Model("convnet-mnist")
     hostile = net_run(folder / "two", convnet, "classification", names, 1, **source)
@@ -318,7 +319,7 @@ def test_the_validation_part_is_judged_or_else_the_test_part(pages, tmp_path):
     assert about.groups() == ("validation", "9")
     folder = pages["hostile"].parent
     for name in ("train", "test"):
-        (tmp_path / name).symlink_to(folder / "data" / "train")
+        shutil.copytree(folder / "data" / "train", tmp_path / name)
         data = Data(source="folder", path=str(tmp_path), image_size=(28, 30))
         assert open_run_part(folder / "two", data=data).name == name
 

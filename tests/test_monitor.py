@@ -268,6 +268,7 @@ def test_what_was_trained_is_kept_where_its_metrics_are_not_finite(tmp_path):
     assert restore_best(tmp_path / "run").step == 4
 
 
+@pytest.mark.filterwarnings("ignore:The .* part shows no class but")
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_a_part_without_weight_is_refused(tmp_path, part):
     images, labels = PARTS[part]

@@ -46,8 +46,10 @@ def readable(where: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        gone = isinstance(error, FileNotFoundError)
+        advice = "It was there before; bring it back." if gone else "Its owner can allow it."
         raise DataError(
-            f"{error.filename or where}: cannot be read. Received: {error.strerror or error}. Its owner can allow it."
+            f"{error.filename or where}: cannot be read. Received: {error.strerror or error}. {advice}"
         ) from error
 
 

@@ -196,11 +196,12 @@ def stream_part(
             check_values(next(some.as_numpy_iterator()), f"{where}, its first examples")
     target = None if identity is None or cache is None else cached_target(cache, identity)
     if target is None:
-        only_labels = []
+        only_labels, count = [], 0
         with reading(where):
             for labels in mapped(stored(), lambda picture, label: label).batch(1024).as_numpy_iterator():
                 only_labels.append(labels)
-                progress.reached(1024 * len(only_labels))
+                count += len(labels)
+                progress.reached(count)
         target = array_target(np.concatenate(only_labels), where, data)
     return SequentialPart(where, stored, fitted, np.arange(len(target)), target, shape, dtype, identity, cache)
 

@@ -68,7 +68,7 @@ def fetch(url: str, path: Path, *, md5: str | None, what: str) -> None:
         reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", None) or error
         raise ConfigError(
             f"{what} could not be fetched ({reason}).\n  From: {url}\n  Fetch it elsewhere and put it at: {path}\n"
-            "It is then used as it is; or name the file in place of imagenet."
+            "It is then used as it is; or pass the file instead of imagenet: --model.weights FILE."
         ) from error
 
 
