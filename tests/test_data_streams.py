@@ -11,7 +11,7 @@ from jaxvision import config
 from jaxvision.data import ArrayPart, SequentialPart, open_dataset, open_feed, pipeline, take, user_dataset
 from jaxvision.data.pipeline import decode
 from jaxvision.data.targets import labels
-from jaxvision.errors import DataError
+from jaxvision.errors import ConfigError, DataError
 
 tf = pytest.importorskip("tensorflow")
 COUNT = 40
@@ -257,6 +257,8 @@ def test_tfds_with_other_splits_and_features(residence, tiny, tmp_path, capfd):
     assert sorted(numbers(batches)) == list(range(12))
     assert all((inputs[:, 0, 0, 0] % 2 == target).all() for inputs, target, _ in batches)
     assert open_dataset(data).fingerprint == dataset.fingerprint
+    with pytest.raises(ConfigError, match=r"data.part_column is for data.source=csv"):
+        open_dataset(replace(data, part_column="split"))
     assert "downloading" not in capfd.readouterr().err
 
 

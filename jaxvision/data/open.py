@@ -48,7 +48,6 @@ FILE_SOURCES = ("folder", "masks", "pets", "csv")
 """Those that read picture files one by one."""
 
 CSV_FIELDS = ("labels_per_image", "file_column", "part_column", "image_folder")
-OTHER_SOURCES = set(SOURCES) - {"csv"}
 
 
 def open_dataset(data: config.Data, *, given: Mapping[str, Any] | None = None) -> Dataset:
@@ -180,10 +179,11 @@ def _check_fields(dataset: Dataset, data: config.Data, *, given: bool) -> None:
         )
     if data.bad_pictures == "refuse" and data.max_bad != config.Data.max_bad:
         raise ConfigError(f"data.max_bad goes with data.bad_pictures=skip. Received: {data.max_bad:g}.")
+    custom = not given and ":" in data.source and not data.source.startswith("tfds:")
     for field in CSV_FIELDS:
-        if (value := getattr(data, field)) != getattr(config.Data, field) and (given or data.source in OTHER_SOURCES):
+        if (value := getattr(data, field)) != getattr(config.Data, field) and not (custom or data.source == "csv"):
             raise ConfigError(f"data.{field} is for data.source=csv. Received: {value!r} with {data.source!r}.")
-    arrays = given or data.source == "npz" or (":" in data.source and not data.source.startswith("tfds:"))
+    arrays = given or custom or data.source == "npz"
     for field, default in (("ignore_label", None), ("mask_values", ()), ("mask_thresholds", ())):
         if not has_masks(dataset.train) and (value := getattr(data, field)) != default:
             raise ConfigError(f"data.{field} is for masks, and these data have none. Received: {value}.")
