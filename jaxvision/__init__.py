@@ -42,6 +42,7 @@ from jaxvision.serialize import from_json, to_json
 
 if TYPE_CHECKING:
     from jaxvision.models import create_model, model_names, model_options, summarize
+    from jaxvision.report.frames import curves, runs
     from jaxvision.train.checkpoint import restore_best
     from jaxvision.train.evaluate import evaluate
     from jaxvision.train.extract import extract
@@ -58,6 +59,7 @@ _LAZY = {
     "Batch": "jaxvision.types",
     "Result": "jaxvision.train.result",
     "create_model": "jaxvision.models",
+    "curves": "jaxvision.report.frames",
     "evaluate": "jaxvision.train.evaluate",
     "extract": "jaxvision.train.extract",
     "fit": "jaxvision.train.fit",
@@ -69,6 +71,7 @@ _LAZY = {
     "predict_masks": "jaxvision.train.predict_masks",
     "read_result": "jaxvision.train.result",
     "restore_best": "jaxvision.train.checkpoint",
+    "runs": "jaxvision.report.frames",
     "summarize": "jaxvision.models",
 }
 
@@ -97,6 +100,7 @@ __all__ = [
     "StoppedError",
     "UserError",
     "create_model",
+    "curves",
     "evaluate",
     "extract",
     "fit",
@@ -113,6 +117,7 @@ __all__ = [
     "predict_masks",
     "read_result",
     "restore_best",
+    "runs",
     "summarize",
     "to_json",
 ]

@@ -27,16 +27,7 @@ def loose_sweep(paths: Sequence[epath.Path]) -> Sweep:
     Raises: RunFolderError: no run folder in one of the paths, or none that can be read; finished runs of an arm with
       the same seed.
     """
-    folders: dict[str, epath.Path] = {}  # by where they are in truth
-    for path in paths:
-        found = {real_place(folder): folder for folder in run_folders(path)}
-        if not found:
-            raise RunFolderError(
-                "report: no run folder (with config.json) and no sweep's (with ablation.json) in what was given. "
-                f"Received: {str(path)!r}"
-            )
-        folders |= {real: folder for real, folder in found.items() if real not in folders}
-    trials = [_trial(folder) for folder in folders.values()]
+    trials = [run_folder_trial(folder) for folder in distinct_run_folders(paths)]
     unread = {trial.place: trial.message for trial in trials if not trial.config}
     if len(unread) == len(trials):
         raise RunFolderError("\n".join(["report: there is no run that can be read:", *unread.values()]))
@@ -44,6 +35,23 @@ def loose_sweep(paths: Sequence[epath.Path]) -> Sweep:
     _require_different(arms)
     name = ", ".join(as_text(path.name or path) for path in paths)
     return Sweep(name, "", None, arms[0].name, {}, arms, unread)
+
+
+def distinct_run_folders(paths: Sequence[epath.Path]) -> list[epath.Path]:
+    """Returns the run folders that are given or below what is given, each once, in the order found.
+
+    Raises: RunFolderError: there is no run folder in one of the paths.
+    """
+    folders: dict[str, epath.Path] = {}  # by the place that links lead to
+    for path in paths:
+        found = {real_place(folder): folder for folder in run_folders(path)}
+        if not found:
+            raise RunFolderError(
+                "There is no run folder (with config.json) and no sweep's (with ablation.json) in what was given. "
+                f"Received: {str(path)!r}"
+            )
+        folders |= {real: folder for real, folder in found.items() if real not in folders}
+    return list(folders.values())
 
 
 def run_folders(path: epath.Path) -> Iterator[epath.Path]:
@@ -64,7 +72,8 @@ def run_folders(path: epath.Path) -> Iterator[epath.Path]:
     return below(path)
 
 
-def _trial(folder: epath.Path) -> Trial:
+def run_folder_trial(folder: epath.Path) -> Trial:
+    """Reads a run folder that no sweep planned. One that cannot be read is a failed trial with a message."""
     status = cast(State, "finished" if (folder / "result.json").exists() else "begun")
     trial = read_trial(Trial("", 0, folder, as_text(folder), status))
     return replace(trial, seed=trial.config.seed) if trial.config else trial
