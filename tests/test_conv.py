@@ -183,6 +183,20 @@ def test_strides_past_the_picture_in_bfloat16():
 
 
 @pytest.mark.usefixtures("package")
+@pytest.mark.parametrize("channels", [1, 3, 64])
+def test_one_tap_behind_a_stride(channels):
+    """The shortcut of a residual block: the package's weight gradient is wrong here on some processors."""
+    x, kernel, weight = normal(0, 16, 9, 8, channels), normal(1, 1, 1, channels, 128), normal(2, 16, 5, 4, 128)
+
+    def loss(kernel, lowering):
+        return jnp.sum(conv2d(x, kernel, strides=(2, 2), padding="SAME", lowering=lowering) * weight)
+
+    assert weight.size >= onednn_gradients.LEAST
+    ours, theirs = (jax.jit(jax.grad(partial(loss, lowering=name)))(kernel) for name in ("auto", "lax"))
+    close(ours, theirs)
+
+
+@pytest.mark.usefixtures("package")
 def test_outside_of_programs_python_is_not_called(monkeypatch):
     """A signal's exception could come within the call there (see `python_ffi`)."""
     jax.clear_caches()
