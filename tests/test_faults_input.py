@@ -426,7 +426,7 @@ def test_a_file_that_vanishes_is_named(residence, tmp_path, monkeypatch, capsys)
     monkeypatch.syspath_prepend(str(tmp_path))
     flags = ["--data.source", "vanishing:source", "--data.residence", residence]
     assert trained(root, tmp_path, *flags) == 2
-    one_message(capsys, root / "dog" / "3.jpg", "o such file")
+    one_message(capsys, root / "dog" / "3.jpg", "missing: there is no such file")
     assert not (tmp_path / "run").exists()
 
 

@@ -113,6 +113,12 @@ def test_unfinished_and_unreadable_runs_are_rows_too(folder):
     assert jv.curves(folder / "begun").empty
 
 
+def test_a_damaged_record_is_reported_and_the_other_runs_are_there(folder):
+    (folder / "dropout" / "0-0" / "metrics.jsonl").write_text('{"phase": 0, "epoch": 1, "validation/loss": "high"}\n')
+    with pytest.warns(UserWarning, match=r"0-0: cannot be read and is left out: .*metrics.jsonl, line 1: damaged"):
+        assert jv.curves(folder).groupby("run").size().tolist() == [EPOCHS] * 3
+
+
 def test_a_run_found_twice_is_one_row(folder, tmp_path, monkeypatch):
     (folder / "linked").symlink_to("dropout")
     assert len(jv.runs(folder, folder / "dropout" / "0-0", folder / "linked")) == 4

@@ -179,11 +179,11 @@ def _check_fields(dataset: Dataset, data: config.Data, *, given: bool) -> None:
         )
     if data.bad_pictures == "refuse" and data.max_bad != config.Data.max_bad:
         raise ConfigError(f"data.max_bad goes with data.bad_pictures=skip. Received: {data.max_bad:g}.")
-    custom = not given and ":" in data.source and not data.source.startswith("tfds:")
+    imported = not given and ":" in data.source and not data.source.startswith("tfds:")
     for field in CSV_FIELDS:
-        if (value := getattr(data, field)) != getattr(config.Data, field) and not (custom or data.source == "csv"):
+        if (value := getattr(data, field)) != getattr(config.Data, field) and not (imported or data.source == "csv"):
             raise ConfigError(f"data.{field} is for data.source=csv. Received: {value!r} with {data.source!r}.")
-    arrays = given or custom or data.source == "npz"
+    arrays = given or imported or data.source == "npz"
     for field, default in (("ignore_label", None), ("mask_values", ()), ("mask_thresholds", ())):
         if not has_masks(dataset.train) and (value := getattr(data, field)) != default:
             raise ConfigError(f"data.{field} is for masks, and these data have none. Received: {value}.")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxvision.cores import available_cores
 from jaxvision.data.names import clutter
+from jaxvision.data.picture_file import unreadable
 from jaxvision.errors import DataError
 
 AT_ONCE = 4096
@@ -45,11 +46,12 @@ def readable(where: object) -> Iterator[None]:
     """Turns an OSError into a DataError that names the file or folder; `where` if the error does not."""
     try:
         yield
+    except FileNotFoundError as error:
+        name = error.filename or where
+        raise DataError(f"{name}: {unreadable(error)}. Received: {error.strerror or error}. Restore it.") from error
     except OSError as error:
-        gone = isinstance(error, FileNotFoundError)
-        advice = "It was there before; bring it back." if gone else "Its owner can allow it."
         raise DataError(
-            f"{error.filename or where}: cannot be read. Received: {error.strerror or error}. {advice}"
+            f"{error.filename or where}: cannot be read. Received: {error.strerror or error}. Its owner can allow it."
         ) from error
 
 

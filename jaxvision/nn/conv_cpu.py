@@ -237,7 +237,7 @@ def _package_can(window: Window, dtype: jnp.dtype, channels: int) -> bool:
 def _package_can_weigh(window: Window, dtype: jnp.dtype, channels: int) -> bool:
     # The oneDNN of 2023.2.0 adds up memory that it never wrote where a stride goes past the picture, in bfloat16.
     mistaken = dtype == jnp.bfloat16 and window.size[1] < window.strides[1]
-    # It sums other pixels than those seen by a single tap with a stride, on processors that have AVX2 and no AVX-512.
+    # On a processor with AVX2 and no AVX-512 (AMD EPYC) it gives a wrong gradient of a single tap with a stride.
     mistaken |= window.kernel == (1, 1) and window.strides != (1, 1)
     return _package_can(window, dtype, channels) and not mistaken
 

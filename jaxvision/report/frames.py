@@ -3,21 +3,23 @@
 import os
 import statistics
 import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from etils import epath
 
 from jaxvision.bucket import expanded
+from jaxvision.config import PARTS
 from jaxvision.errors import RunFolderError
 from jaxvision.report.ablation.differences import described
 from jaxvision.report.ablation.loose import distinct_run_folders, run_folder_trial
-from jaxvision.report.ablation.trial import Trial
-from jaxvision.train.folder import read_config, read_metrics
+from jaxvision.report.ablation.trial import Trial, read_records
+from jaxvision.train.folder import read_config
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PLACE = ("phase", "epoch", "step")
 
 
 def runs(*folders: str | os.PathLike[str]) -> "pd.DataFrame":
@@ -44,15 +46,15 @@ def runs(*folders: str | os.PathLike[str]) -> "pd.DataFrame":
     import pandas as pd
 
     trials = [run_folder_trial(folder) for folder in _found(folders)]
-    outcomes = [_outcome(trial) for trial in trials]
-    # Metrics stand before the configuration, and those of one part side by side, whichever run has them.
-    order = {"train": 1, "validation": 2, "test": 3}
-    names = sorted(dict.fromkeys(name for row in outcomes for name in row), key=lambda n: order.get(n.split("/")[0], 0))
-    rows = [outcome | _configuration(trial) for outcome, trial in zip(outcomes, trials, strict=True)]
-    names += dict.fromkeys(name for row in rows for name in row if name not in names)
     index = pd.Index([os.fspath(trial.folder) for trial in trials], name="run")
-    # A column of pandas' own guess: numbers where all are, with NaN for what is missing.
-    return pd.DataFrame({name: pd.Series([row.get(name) for row in rows], index) for name in names}, index)
+    # One kind of column after the other, so that those of one part stand together, whichever run has them.
+    kinds: tuple[Callable[[Trial], dict[str, Any]], ...] = (
+        _outcome,
+        *(partial(_metrics, part) for part in PARTS),
+        _configuration,
+    )
+    tables = (pd.DataFrame(_columns([kind(trial) for trial in trials]), index) for kind in kinds)
+    return pd.concat(tables, axis=1)
 
 
 def curves(*folders: str | os.PathLike[str]) -> "pd.DataFrame":
@@ -76,23 +78,22 @@ def curves(*folders: str | os.PathLike[str]) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    frames = []
+    rows = []
     for folder in _found(folders):
         try:
             run = read_config(folder)
-            begun = (folder / "metrics.jsonl").exists()
-            records = read_metrics(folder) if begun else []
+            path = folder / "metrics.jsonl"
+            records = list(read_records(path)) if path.exists() else []
         except (ValueError, OSError) as error:  # UserErrors are ValueErrors
             warnings.warn(f"{folder}: cannot be read and is left out: {error}", stacklevel=2)
             continue
         # A phase that began again from its last save wrote a step anew: the later record counts.
         by_step = {record.get("step"): record for record in records}
         about = {"run": os.fspath(folder), "name": run.name, "seed": run.seed}
-        frames += [about | record for record in by_step.values()]
-    first = ["run", "name", "seed", *PLACE]
-    names = dict.fromkeys([*first, *(name for row in frames for name in row)])
-    columns = {name: pd.Series([row.get(name) for row in frames]) for name in names}
-    numbers = {name: pd.to_numeric(column) if name not in first else column for name, column in columns.items()}
+        rows += [{**about, **record} for record in by_step.values()]
+    first = ("run", "name", "seed", "phase", "epoch", "step")
+    columns = _columns(rows, first)
+    numbers = {name: values if name in first else np.array(values, float) for name, values in columns.items()}
     return pd.DataFrame(numbers)
 
 
@@ -106,6 +107,12 @@ def _found(folders: tuple[str | os.PathLike[str], ...]) -> list[epath.Path]:
     return distinct_run_folders(paths)
 
 
+def _columns(rows: Sequence[Mapping[str, Any]], first: Iterable[str] = ()) -> dict[str, list[Any]]:
+    """Returns the values of each name over the rows, None where a row lacks it."""
+    names = dict.fromkeys([*first, *(name for row in rows for name in row)])
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
 def _outcome(trial: Trial) -> dict[str, Any]:
     config, result = trial.config, trial.result
     row: dict[str, Any] = {
@@ -117,10 +124,12 @@ def _outcome(trial: Trial) -> dict[str, Any]:
     fields = ("epochs", "best_epoch", "stop_reason", "parameters", "seconds")
     row |= {field: getattr(result, field) if result else None for field in fields}
     row["images_per_second"] = statistics.median(trial.rates) if trial.rates else None
-    if result:
-        for part in ("train", "validation", "test"):
-            row |= {f"{part}/{name}": value for name, value in (getattr(result, part) or {}).items()}
     return row
+
+
+def _metrics(part: str, trial: Trial) -> dict[str, float]:
+    metrics = getattr(trial.result, part) if trial.result else None
+    return {f"{part}/{name}": value for name, value in (metrics or {}).items()}
 
 
 def _configuration(trial: Trial) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def distinct_run_folders(paths: Sequence[epath.Path]) -> list[epath.Path]:
         found = {real_place(folder): folder for folder in run_folders(path)}
         if not found:
             raise RunFolderError(
-                "There is no run folder (with config.json) and no sweep's (with ablation.json) in what was given. "
+                "There is no run folder (with config.json) and no sweep folder (with ablation.json) here. "
                 f"Received: {str(path)!r}"
             )
         folders |= {real: folder for real, folder in found.items() if real not in folders}

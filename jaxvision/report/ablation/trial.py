@@ -72,7 +72,7 @@ def read_trial(trial: Trial) -> Trial:
             trial,
             result=_result(folder),
             environment=_environment(folder),
-            metrics=list(_metrics(folder / "metrics.jsonl")),
+            metrics=list(read_records(folder / "metrics.jsonl")),
             rates=list(_rates(folder / "timing.jsonl")),
         )
     except (ValueError, OSError) as error:  # UserErrors are ValueErrors, and so is JSON with a number too long
@@ -100,8 +100,11 @@ def _environment(folder: epath.Path) -> Environment:
         raise RunFolderError(f"{folder / 'environment.json'}: damaged: {'; '.join(faults)}") from error
 
 
-def _metrics(path: epath.Path) -> Iterator[Mapping[str, Any]]:
-    """Records of numbers, each with its phase and epoch."""
+def read_records(path: epath.Path) -> Iterator[Mapping[str, Any]]:
+    """Yields the records of a metrics.jsonl: numbers or None by name, each with its phase and epoch.
+
+    Raises: RunFolderError: there is no such file, or a line is damaged.
+    """
     for number, record in enumerate(read_lines(path), 1):
         is_record = all(
             type(value) in (int, float) or (value is None and name not in ("phase", "epoch"))
