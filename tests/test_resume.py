@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from flax import nnx
 from killed_runs import killed_run
 
@@ -30,6 +32,7 @@ from jaxvision.train.deciding import FREE, differing_fields
 from jaxvision.train.lock import RunLock
 from jaxvision.train.log import RunLog
 from jaxvision.train.pace import Pace
+from jaxvision.train.resume import start_over
 from jaxvision.train.state import TrainState
 from jaxvision.train.training_state import Place, StoredState, TrainingStates
 
@@ -574,6 +577,20 @@ def test_a_second_signal_stops_at_once(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt) as stopped:
         fit(tmp_path / "run")
     assert not isinstance(stopped.value, StoppedError)
+
+
+def test_a_run_killed_in_its_first_save_can_start_over(tmp_path):
+    """Nothing else removes the files of a save that was cut off while `start_over` does."""
+    left = tmp_path / "training" / "1.orbax-checkpoint-tmp" / "place.orbax-checkpoint-tmp"
+    for number in range(3000):
+        (left / str(number % 30)).mkdir(parents=True, exist_ok=True)
+        (left / str(number % 30) / str(number)).touch()
+    with TrainingStates(tmp_path, alone=True) as states:
+        assert states.newest() == (None, [])
+    time.sleep(1)
+    assert sum(path.is_file() for path in left.rglob("*")) == 3000
+    start_over(epath.Path(tmp_path))
+    assert not (tmp_path / "training").exists()
 
 
 @pytest.mark.slow

@@ -87,7 +87,9 @@ class TrainingStates:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=STATES,
             enable_async_checkpointing=False,
-            cleanup_tmp_directories=True,
+            # Orbax removes them in the background, which only a save waits for: a reader could remove them at the same
+            # time (see `resume.start_over`).
+            cleanup_tmp_directories=not alone,
             create=not alone,
             multiprocessing_options=MultiprocessingOptions(
                 active_processes={process_index()} if alone else None,
